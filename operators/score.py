@@ -178,7 +178,8 @@ class _Collector:
         self._flush()
         for name in self.names:
             if name not in self.columns:
-                self.columns[name] = np.full(self.n, np.nan, dtype=np.float32)
+                shape = (self.n, self.statistics.top_k) if name.startswith("topk") else (self.n,)
+                self.columns[name] = np.full(shape, np.nan, dtype=np.float32)
         return self.columns
 
 

@@ -246,7 +246,7 @@ class TiledStatistics:
         self._tile_RC = torch.empty(rows, columns, device=head.device)
         self._hidden_RD = torch.zeros(rows, head.width, device=head.device, dtype=dtype)
         self._scratch_CD = head.scratch(columns)
-        self._top_k = min(self.options.top_k, head.vocab_size) if TOPK in groups else 0
+        self.top_k = min(self.options.top_k, head.vocab_size) if TOPK in groups else 0
         self._fold = self._choose_fold()
 
     def _choose_fold(self) -> Callable[..., Tensor]:
@@ -271,14 +271,14 @@ class TiledStatistics:
         with self.head.exact_products():
             target_logit = self.head.target_logits(hidden, target)
             state = initial_state(rows, self.groups, hidden.device)
-            best = _TopK(rows, self._top_k, hidden.device)
+            best = _TopK(rows, self.top_k, hidden.device)
             for first, width in self._columns():
                 tile = self._tile(hidden, first, width)
                 _pin_target(tile, target - first, target_logit)
                 best.offer(tile[:, :width], first)
                 state = self._fold(tile, target_logit, state, torch.tensor(float(first), device=hidden.device))
         out = finish(state, target_logit, self.groups, self.head.shape)
-        if self._top_k:
+        if self.top_k:
             out |= best.columns(self.head.shape, log_partition(state))
         return {name: values[:n] for name, values in out.items()}
 

@@ -26,8 +26,8 @@ def window_logits(model: nn.Module, ids: Tensor, context: int, stride: int) -> T
 
 @torch.no_grad()
 def truth(model: nn.Module, ids: Tensor, context: int, stride: int) -> dict[str, Tensor]:
-    """Float64 weights, float64 arithmetic."""
-    return statistics(window_logits(copy.deepcopy(model).double(), ids, context, stride), ids[1:])
+    """Float64 weights, float64 arithmetic (some families round their logits to float32 on leaving: widened again)."""
+    return statistics(window_logits(copy.deepcopy(model).double(), ids, context, stride).double(), ids[1:])
 
 
 @torch.no_grad()

@@ -1,0 +1,229 @@
+"""Turns a scoring job into a plan: which shards, which model and tokenizer exactly, and whether a run may be resumed.
+
+    config -> list shards -> fingerprint model and tokenizer -> compare with the ledger of the same run id -> Plan
+
+Everything that can be wrong is found here, before a model is loaded or a worker is started.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from operators.lake import Lake
+from operators.models import ModelError, ModelOptions, context_limit, fingerprint, model_folder, read_config
+from operators.read import ReadOptions, read_shard
+from operators.score import ScoreOptions
+from operators.shards import Shard, list_shards
+from operators.statistics import TileOptions
+from operators.tokenize import DocumentTokenizer, TokenizeOptions
+from operators.windows import WindowOptions
+from operators.write import WriteOptions
+from pipelines.config import DEFAULT_CONTEXT, ConfigError, ScoreConfig
+
+MAX_BLOCK_BYTES, MIN_BLOCK_BYTES = 1 << 20, 1 << 16
+
+
+class ResumeError(ValueError):
+    """A run of this id exists and was made of something else; the message is the difference."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A shard to read, up to row `stop` (exclusive) where a limit ends within it."""
+
+    shard: Shard
+    stop: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A validated run. `previous` is the ledger of an earlier attempt, None for a new run."""
+
+    config: ScoreConfig
+    lake: Lake
+    sources: tuple[Source, ...]
+    folder: Path
+    windows: WindowOptions
+    identity: dict[str, Any]
+    model_facts: dict[str, Any]
+    tokenizer_facts: dict[str, Any]
+    previous: dict[str, Any] | None
+
+    @property
+    def n_bytes(self) -> int:
+        """Stored bytes of the shards (compressed where they are)."""
+        return sum(source.shard.n_bytes for source in self.sources)
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.model_facts["vocab_size"])
+
+    @property
+    def finished(self) -> bool:
+        return self.previous is not None and self.previous.get("state") == "finished"
+
+    def read_options(self, workers: int) -> ReadOptions:
+        """Blocks small enough that every worker gets several, large enough to write long Parquet parts."""
+        c = self.config
+        share = self.n_bytes // max(1, 4 * workers)
+        return ReadOptions(
+            text_column=c.text_column,
+            id_column=c.id_column,
+            label_column=c.label_column,
+            domain_column=c.domain_column,
+            keep_columns=c.keep_columns,
+            block_bytes=min(MAX_BLOCK_BYTES, max(MIN_BLOCK_BYTES, share)),
+            max_document_bytes=c.max_document_bytes,
+        )
+
+    def tokenize_options(self) -> TokenizeOptions:
+        return TokenizeOptions(bos=self.config.bos, special_tokens=self.config.special_tokens)
+
+    def score_options(self) -> ScoreOptions:
+        c = self.config
+        model = ModelOptions(str(self.folder), None, c.dtype, c.device, c.trust_remote_code)
+        return ScoreOptions(model, self.windows, c.features, TileOptions(top_k=c.top_k), c.batch_tokens)
+
+    def write_options(self) -> WriteOptions:
+        c = self.config
+        return WriteOptions(
+            root=self.lake.root,
+            run_id=c.run_id,
+            precision=c.precision,
+            features=c.features,
+            keep_text=not c.drop_text,
+            storage_options=self.lake.storage_options,
+        )
+
+
+def make_plan(config: ScoreConfig) -> Plan:
+    """Validate a job against the world it runs in.
+
+    Raises:
+        ConfigError, InputError, ModelError: what is wrong with the job, its input or its model.
+        ResumeError: the run id belongs to a run with other numbers.
+    """
+    faults: list[str] = []
+    sources = _gather(faults, lambda: _sources(config))
+    folder = _gather(faults, lambda: model_folder(ModelOptions(config.model, config.revision)))
+    _gather(faults, lambda: ModelOptions(config.model, device=config.device).torch_device())
+    model_config = _gather(faults, lambda: read_config(folder, trust_remote_code=config.trust_remote_code), folder)
+    windows = _gather(faults, lambda: _windows(config, model_config), model_config)
+    tokenizer = _gather(faults, lambda: _tokenizer(config, folder, model_config), model_config)
+    if faults or sources is None or folder is None or windows is None or tokenizer is None:
+        raise ConfigError("\n".join(faults))
+    model_facts = {
+        "type": model_config.model_type,
+        "fingerprint": fingerprint(folder),
+        "context_limit": context_limit(model_config),
+        "vocab_size": model_config.vocab_size,
+    }
+    tokenizer_facts = {"fingerprint": tokenizer.fingerprint, "bos_prepended": tokenizer.bos_prepended}
+    lake = Lake(config.lake, config.storage_options)
+    identity = {
+        **config.identity,
+        "context": windows.context,
+        "stride": windows.stride,
+        "model_fingerprint": model_facts["fingerprint"],
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "input_listing": _listing_digest(sources),
+    }
+    previous = _previous(lake, config.run_id, identity)
+    return Plan(config, lake, sources, folder, windows, identity, model_facts, tokenizer_facts, previous)
+
+
+def _gather(faults: list[str], step: Any, needs: object = True) -> Any:
+    """Run one step of planning; a failure is noted and later steps that need it are passed over."""
+    if needs is None:
+        return None
+    try:
+        return step()
+    except (ValueError, OSError) as error:
+        faults.append(str(error))
+        return None
+
+
+def _tokenizer(config: ScoreConfig, folder: Path, model_config: Any) -> DocumentTokenizer:
+    options = TokenizeOptions(bos=config.bos, special_tokens=config.special_tokens)
+    return DocumentTokenizer.load(folder, options, vocab_size=model_config.vocab_size)
+
+
+def _windows(config: ScoreConfig, model_config: Any) -> WindowOptions:
+    limit = context_limit(model_config)
+    context = config.context or min(limit or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    if limit is not None and context > limit:
+        raise ModelError(f"--context {context}: the model's positions end at {limit}")
+    stride = config.stride or context // 2
+    if stride >= context:
+        raise ConfigError(f"--stride {stride}: it must be smaller than the context, {context}")
+    return WindowOptions(context, stride)
+
+
+def _sources(config: ScoreConfig) -> tuple[Source, ...]:
+    shards = list_shards(config.input, format=config.format, storage_options=config.storage_options)
+    if config.limit is None:
+        return tuple(Source(shard) for shard in shards)
+    return tuple(_limited(shards, config))
+
+
+def _limited(shards: list[Shard], config: ScoreConfig) -> list[Source]:
+    """The first `limit` records in input order: read here once, since only reading tells where a shard's rows are."""
+    options = ReadOptions(text_column=config.text_column, block_documents=256)
+    left, sources = config.limit or 0, []
+    for shard in shards:
+        stop = 0
+        for block in read_shard(shard, options, storage_options=config.storage_options):
+            rows = block["row"].to_pylist()[:left]
+            left -= len(rows)
+            stop = max(rows[-1] + 1, stop) if rows else stop
+            if not left:
+                break
+        sources.append(Source(shard, stop if not left else None))
+        if not left:
+            break
+    return sources
+
+
+def _listing_digest(sources: tuple[Source, ...]) -> str:
+    lines = [[s.shard.uri, s.shard.n_bytes, s.stop] for s in sources]
+    return xxhash.xxh3_128_hexdigest(json.dumps(lines).encode())
+
+
+def digest(identity: dict[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
+
+
+def _previous(lake: Lake, run_id: str, identity: dict[str, Any]) -> dict[str, Any] | None:
+    if run_id not in lake.run_ids():
+        return None
+    ledger = lake.read_run(run_id)
+    before = ledger.get("identity", {})
+    names = sorted({*before, *identity})
+    changes = [
+        f"  {n}: was {before.get(n)!r}, now {identity.get(n)!r}" for n in names if before.get(n) != identity.get(n)
+    ]
+    if changes:
+        raise ResumeError(
+            f"run {run_id!r} exists in {lake.root} and was made of something else:\n"
+            + "\n".join(changes)
+            + "\nchoose another --run-id, or repeat the command as it was to resume"
+        )
+    return ledger
+
+
+def package_versions() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    names = ("corpus-assay", "torch", "transformers", "tokenizers", "pyarrow", "ray")
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found

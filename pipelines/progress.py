@@ -1,0 +1,95 @@
+"""Progress of a run: a bar on a terminal, plain lines in a log. Documents, tokens, tokens/s, and the time left.
+
+Time left comes from the share of the input's bytes that is done, so it needs no second pass; it is not shown before the
+first block, and it is rough where shards are compressed unevenly.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, TextIO
+
+LINE_EVERY = 10.0  # seconds between plain lines
+
+
+@dataclass
+class Counts:
+    """What a run has written so far; `bytes_done` of `bytes_total` are text bytes against an estimate of all of them."""
+
+    rows_in: int = 0
+    documents: int = 0
+    rejects: int = 0
+    tokens: int = 0
+    scored: int = 0
+    text_bytes: int = 0
+    started: float = field(default_factory=time.monotonic)
+    first_block: float | None = None
+
+    def add(self, manifest: dict[str, Any]) -> None:
+        for name in ("rows_in", "documents", "rejects", "tokens", "scored", "text_bytes"):
+            setattr(self, name, getattr(self, name) + int(manifest[name]))
+        self.first_block = self.first_block or time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def describe(self, share: float | None) -> str:
+        rate = self.tokens / max(self.seconds, 1e-9)
+        left = ""
+        if share is not None and 0 < share < 1:
+            left = f", {duration(self.seconds * (1 - share) / share)} left"
+        rejects = f", {self.rejects:,} rejected" if self.rejects else ""
+        return f"{self.documents:,} documents{rejects}, {self.tokens:,} tokens, {rate:,.0f} tokens/s{left}"
+
+
+def duration(seconds: float) -> str:
+    """`7 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress:
+    """A context manager; call it with each manifest. `share`: maps counts to the share of the run done, or None."""
+
+    def __init__(self, share: Callable[[Counts], float | None], stream: TextIO | None = None) -> None:
+        self.share, self.stream = share, stream or sys.stderr
+        self.counts = Counts()
+        self._bar: Any = None
+        self._task: Any = None
+        self._last_line = 0.0
+
+    def __enter__(self) -> Progress:
+        if self.stream.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            console = Console(file=self.stream)
+            self._bar = Bar(TextColumn("scoring"), BarColumn(), TextColumn("{task.description}"), console=console)
+            self._task = self._bar.add_task("starting", total=1.0)
+            self._bar.start()
+        return self
+
+    def __call__(self, manifest: dict[str, Any]) -> None:
+        self.counts.add(manifest)
+        share = self.share(self.counts)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=share or 0.0, description=self.counts.describe(share))
+        elif time.monotonic() - self._last_line >= LINE_EVERY:
+            self._last_line = time.monotonic()
+            print(f"scoring: {self.counts.describe(share)}", file=self.stream, flush=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
