@@ -1,0 +1,61 @@
+"""What to read from a shard, and how much to hold at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_BLOCK_BYTES = 1 << 29
+MAX_RECORD_BYTES = 1 << 30  # with a block before it, still below the 2 GiB that an Arrow string column holds
+MAX_LINE_BYTES = 64 << 20
+MAX_KEY_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Which columns (of JSON: top-level fields) hold what, and how much to hold at once.
+
+    A block closes when the bytes of its texts, domains and attributes reach `block_bytes`, or its rows
+    `block_documents`. `max_document_bytes`: UTF-8 length above which a text is rejected; None for 1 GiB.
+    Columns other than the text's do not apply to text files, which have none.
+
+    Raises:
+        ValueError: a size out of range, or a column to keep named twice; every fault at once.
+    """
+
+    text_column: str = "text"
+    id_column: str | None = None
+    label_column: str | None = None
+    domain_column: str | None = None
+    keep_columns: tuple[str, ...] = ()
+    block_bytes: int = 1 << 20
+    block_documents: int = 1024
+    max_document_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        faults = []
+        if not 1 <= self.block_bytes <= MAX_BLOCK_BYTES:
+            faults.append(f"block_bytes is {self.block_bytes}, expected 1 to {MAX_BLOCK_BYTES}")
+        if self.block_documents < 1:
+            faults.append(f"block_documents is {self.block_documents}, expected at least 1")
+        if not 1 <= self.document_limit <= MAX_RECORD_BYTES:
+            faults.append(f"max_document_bytes is {self.max_document_bytes}, expected 1 to {MAX_RECORD_BYTES} or None")
+        if len(set(self.keep_columns)) < len(self.keep_columns):
+            faults.append(f"keep_columns names a column twice: {', '.join(self.keep_columns)}")
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    @property
+    def document_limit(self) -> int:
+        """Longest text, in bytes of UTF-8."""
+        return MAX_RECORD_BYTES if self.max_document_bytes is None else self.max_document_bytes
+
+    @property
+    def line_limit(self) -> int:
+        """Longest line of JSON that is held, in bytes: escapes and other fields take room too."""
+        return max(MAX_LINE_BYTES, 8 * (self.max_document_bytes or 0))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column to read, the text first."""
+        named = (self.text_column, self.id_column, self.label_column, self.domain_column, *self.keep_columns)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
