@@ -1,0 +1,268 @@
+"""The lake as a layout: which object holds what, which parts count, and what a run has already done.
+
+    <root>/runs/<run_id>.json
+    <root>/documents/run_id=<run_id>/<part>.parquet      the receipt of the tokens part of the same name
+    <root>/tokens/run_id=<run_id>/<part>.parquet         counts only when its receipt is there
+    <root>/rejects/run_id=<run_id>/<part>.parquet
+
+A part is named by a digest of what it holds, so a retry overwrites its own objects and nothing else. Names that do not
+fit the layout are never read, written or removed. One driver writes a run at a time: nothing here takes a lock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from xxhash import xxh3_128, xxh3_128_hexdigest
+
+from operators.storage import Storage, is_temporary
+from schemas import DOCUMENTS, REJECTS, TOKENS, check_run_id
+
+RUNS_FOLDER = "runs"
+PART_TABLES = (DOCUMENTS.name, TOKENS.name, REJECTS.name)
+
+_PART_NAME = re.compile(r"[0-9a-f]{32}")
+_PARTITION = "run_id="
+
+
+def check_part_name(name: str) -> str:
+    """Return `name` if it can be a part: 32 hexadecimal digits.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not _PART_NAME.fullmatch(name):
+        raise ValueError(f"part {name!r}: expected 32 hexadecimal digits")
+    return name
+
+
+def documents_part_name(doc_ids: npt.NDArray[np.int64]) -> str:
+    """Name of the tokens and documents parts that hold these documents, in whatever order they are given."""
+    return xxh3_128_hexdigest(np.sort(doc_ids).astype("<i8").tobytes())
+
+
+def rejects_part_name(records: Iterable[tuple[str, int]]) -> str:
+    """Name of the rejects part that holds these records, each a source and a row, in whatever order they are given."""
+    digest = xxh3_128()
+    for source, row in sorted(records):
+        name = source.encode()
+        # The length first: no two lists of records spell the same bytes.
+        digest.update(struct.pack("<q", len(name)) + name + struct.pack("<q", row))
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """One Parquet object of the lake; `path` is relative to the lake's root."""
+
+    table: str
+    run_id: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{run_folder(self.table, self.run_id)}/{check_part_name(self.name)}.parquet"
+
+
+def run_folder(table: str, run_id: str) -> str:
+    """Where the parts of one run lie, relative to the lake's root.
+
+    Raises:
+        ValueError: an unknown table, or a run id that cannot be a folder name.
+    """
+    if table not in PART_TABLES:
+        raise ValueError(f"table {table!r} has no parts by run; those with parts are {', '.join(PART_TABLES)}")
+    return f"{table}/{_PARTITION}{check_run_id(run_id)}"
+
+
+def ledger_path(run_id: str) -> str:
+    """Where a run's ledger lies, relative to the lake's root."""
+    return f"{RUNS_FOLDER}/{check_run_id(run_id)}.json"
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake at `root`: a local path (made absolute) or an fsspec URI, with the options of its file system.
+
+    Cheap to make and to pickle; it holds no connection.
+    """
+
+    root: str
+    storage_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", self.storage.root)
+
+    @property
+    def storage(self) -> Storage:
+        return Storage(self.root, dict(self.storage_options or {}))
+
+    def uri(self, part: Part) -> str:
+        """The part as DuckDB or polars reads it: an absolute path or a URI."""
+        return self.storage.uri(part.path)
+
+    # Parts
+
+    def parts(self, table: str, run_id: str | None = None) -> list[Part]:
+        """The parts of a table, of one run or of all, sorted; tokens parts without a receipt included."""
+        run_ids = self.partitions(table) if run_id is None else [run_id]
+        return [Part(table, run, name) for run in run_ids for name in self._part_names(table, run)]
+
+    def readable_tokens(self, run_id: str | None = None) -> list[Part]:
+        """The tokens parts that have a receipt: the only ones that count."""
+        receipts = {(p.run_id, p.name) for p in self.parts(DOCUMENTS.name, run_id)}
+        return [p for p in self.parts(TOKENS.name, run_id) if (p.run_id, p.name) in receipts]
+
+    def partitions(self, table: str) -> list[str]:
+        """The runs that have a folder in a table."""
+        run_folder(table, "any")  # checks the table's name
+        folders = (name[:-1] for name in self.storage.list(table) if name.endswith("/"))
+        run_ids = (folder.removeprefix(_PARTITION) for folder in folders if folder.startswith(_PARTITION))
+        return [run_id for run_id in run_ids if _is_run_id(run_id)]
+
+    def orphans(self, run_id: str) -> list[Part]:
+        """Tokens parts without a receipt: left by a write that did not finish."""
+        written = self.parts(TOKENS.name, run_id)  # listed first: a part whose receipt arrives meanwhile is none
+        receipts = set(self._part_names(DOCUMENTS.name, run_id))
+        return [part for part in written if part.name not in receipts]
+
+    def temporaries(self, run_id: str) -> list[str]:
+        """Unfinished local writes of a run, as paths relative to the lake's root."""
+        ledgers = [n for n in self.storage.list(RUNS_FOLDER) if n.startswith(f".{check_run_id(run_id)}.json.")]
+        found = [f"{RUNS_FOLDER}/{name}" for name in ledgers if is_temporary(name)]
+        for folder in (run_folder(table, run_id) for table in PART_TABLES):
+            found += [f"{folder}/{name}" for name in self.storage.list(folder) if is_temporary(name)]
+        return found
+
+    def drop_orphans(self, run_id: str) -> list[str]:
+        """Remove what unfinished writes left; returns the paths removed. Call while nothing writes this run."""
+        leftovers = [*self.temporaries(run_id), *(part.path for part in self.orphans(run_id))]
+        for path in leftovers:
+            self.storage.delete(path)
+        return leftovers
+
+    def _part_names(self, table: str, run_id: str) -> list[str]:
+        names = self.storage.list(run_folder(table, run_id))
+        stems = (name.removesuffix(".parquet") for name in names if name.endswith(".parquet"))
+        return [stem for stem in stems if _PART_NAME.fullmatch(stem)]
+
+    # Runs
+
+    def run_ids(self) -> list[str]:
+        """The runs that have a ledger, sorted."""
+        names = self.storage.list(RUNS_FOLDER)
+        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        return sorted(stem for stem in stems if _is_run_id(stem))
+
+    def read_run(self, run_id: str) -> dict[str, Any]:
+        """The ledger of a run.
+
+        Raises:
+            FileNotFoundError: the lake has no such run.
+            ValueError: the ledger is not a JSON object.
+        """
+        path = ledger_path(run_id)
+        try:
+            ledger = json.loads(self.storage.read(path))
+        except FileNotFoundError:
+            known = ", ".join(self.run_ids()) or "none"
+            raise FileNotFoundError(f"{self.root} has no run {run_id!r}; its runs: {known}") from None
+        except ValueError as error:
+            raise ValueError(f"{self.storage.uri(path)} is not JSON: {error}") from error
+        if not isinstance(ledger, dict):
+            raise ValueError(f"{self.storage.uri(path)} holds {type(ledger).__name__}, expected a JSON object")
+        return ledger
+
+    def write_run(self, run_id: str, ledger: Mapping[str, Any]) -> None:
+        """Write or replace the ledger of a run, whole. Keys are sorted, so equal ledgers are equal bytes.
+
+        Raises:
+            ValueError: the ledger holds NaN or an infinity, which JSON cannot.
+        """
+        text = json.dumps(ledger, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+        self.storage.write(ledger_path(run_id), f"{text}\n".encode())
+
+    def remove_run(self, run_id: str) -> None:
+        """Remove a run: receipts first, the ledger last; removing nothing is no error.
+
+        Killed half-way it leaves a run marked `interrupted` whose remaining rows are sound, never tokens without cause.
+        """
+        if run_id in self.run_ids():
+            self._mark_interrupted(run_id)
+        for table in (DOCUMENTS.name, REJECTS.name, TOKENS.name):
+            for part in self.parts(table, run_id):
+                self.storage.delete(part.path)
+        self.drop_orphans(run_id)
+        for table in PART_TABLES:
+            self.storage.delete_empty_folder(run_folder(table, run_id))
+        self.storage.delete(ledger_path(run_id))
+
+    def _mark_interrupted(self, run_id: str) -> None:
+        try:
+            ledger = self.read_run(run_id)
+        except ValueError:
+            return  # a broken ledger promises nothing
+        self.write_run(run_id, {**ledger, "state": "interrupted"})
+
+    # What a run has done
+
+    def done_rows(self, run_id: str, source: str) -> set[int]:
+        """Rows of `source` that have a verdict: a row in `documents` or in `rejects` (-1: the file as a whole).
+
+        Reads two columns, one row group at a time, and skips row groups that cannot hold the source.
+        """
+        done: set[int] = set()
+        for table in (DOCUMENTS.name, REJECTS.name):
+            for part in self.parts(table, run_id):
+                for rows in self._rows_of(part, source):
+                    done.update(rows)
+        return done
+
+    def _rows_of(self, part: Part, source: str) -> Iterator[list[int]]:
+        with self.storage.parquet(part.path) as file:
+            for index in range(file.metadata.num_row_groups):
+                if _may_hold(file.metadata.row_group(index), source):
+                    group = file.read_row_group(index, columns=["source", "row"])
+                    yield group.filter(pc.equal(group["source"], source))["row"].to_pylist()
+
+    def totals(self, run_id: str) -> dict[str, int]:
+        """`documents`, `rejects`, `tokens`, `scored` and `text_bytes` of a run, from its receipts and rejects."""
+        totals = dict.fromkeys(("documents", "rejects", "tokens", "scored", "text_bytes"), 0)
+        for part in self.parts(REJECTS.name, run_id):
+            with self.storage.parquet(part.path) as file:
+                totals["rejects"] += file.metadata.num_rows
+        summed = {"tokens": "n_tokens", "scored": "n_scored", "text_bytes": "n_bytes"}
+        for part in self.parts(DOCUMENTS.name, run_id):
+            with self.storage.parquet(part.path) as file:
+                receipts = file.read(columns=list(summed.values()))
+            totals["documents"] += receipts.num_rows
+            for total, column in summed.items():
+                totals[total] += pc.sum(receipts[column]).as_py() or 0
+        return totals
+
+
+def _is_run_id(name: str) -> bool:
+    try:
+        check_run_id(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _may_hold(group: pq.RowGroupMetaData, source: str) -> bool:
+    """Whether a row group's statistics allow rows of `source`; true where there are none."""
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema == "source":
+            bounds = column.statistics
+            return bounds is None or not bounds.has_min_max or bool(bounds.min <= source <= bounds.max)
+    return True

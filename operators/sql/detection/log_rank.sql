@@ -1,0 +1,13 @@
+-- score: log_rank
+-- row: one document of the run
+-- formula: -(1/n) sum_t ln rank_t, rank 1 for the most likely token
+-- higher: more machine-like
+-- source: GLTR, Gehrmann et al. 2019, arXiv 1906.04043; as a baseline in DetectGPT, arXiv 2301.11305
+-- reads: tokens(run_id, doc_id, rank)
+-- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats of rank per token]
+-- parameter: run_id VARCHAR; the run to score
+-- note: 0 where every token is the most likely one; NULL where no token is scored.
+select run_id, doc_id, -avg(ln(rank)) as score
+from tokens
+where run_id = $run_id
+group by run_id, doc_id;
