@@ -5,7 +5,6 @@ assay --help
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -179,17 +178,18 @@ def statistics(
         bench_statistics(shape, dtype, rounds)
 
 
-@bench.command("score", epilog=_example("assay bench score", "assay bench score --peers --rounds 3"))
+@bench.command("score", epilog=_example("assay bench score", "assay bench score --shape wide --no-peers --rounds 3"))
 def bench_score_command(
+    shape: Annotated[str, typer.Option(help="gpt2-small or wide.")] = "gpt2-small",
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 5,
-    documents: Annotated[int, typer.Option(help="Documents of log-normal length.", min=8)] = 64,
+    documents: Annotated[int, typer.Option(help="Documents of log-normal length.", min=8)] = 32,
     peers: Annotated[bool, typer.Option(help="Also lm-evaluation-harness and minicons, where installed.")] = True,
 ) -> None:
     """Useful tokens/s on mixed lengths against the bare forward pass, a research loop and peers."""
     with _errors():
         from jobs.bench.score import bench_score
 
-        bench_score(rounds, documents, peers)
+        bench_score(shape, rounds, documents, peers)
 
 
 @bench.command(epilog=_example("assay bench storage"))
@@ -241,4 +241,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -63,18 +63,19 @@ def write_rows(rows: pa.Table, fmt: str, file: IO[bytes]) -> None:
     else:
         console = Console(width=200, no_color=True)
         with console.capture() as captured:
-            console.print(_rich_table(rows))
+            console.print(rich_table(rows))
         file.write(captured.get().encode())
 
 
 def print_table(rows: pa.Table) -> None:
     """Rows as a table; text is shown as it is, never read as markup or as control codes."""
-    Console().print(_rich_table(rows.slice(0, MAX_TABLE_ROWS)))
+    Console().print(rich_table(rows.slice(0, MAX_TABLE_ROWS)))
     if len(rows) > MAX_TABLE_ROWS:
         print(f"{len(rows):,} rows, the first {MAX_TABLE_ROWS:,} shown; --format csv prints all")
 
 
-def _rich_table(rows: pa.Table) -> Table:
+def rich_table(rows: pa.Table) -> Table:
+    """Rows for a terminal: numbers to the right, hostile text made harmless."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for field in rows.schema:
         numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)

@@ -3,8 +3,8 @@
     from pipelines.config import ScoreConfig
     config = ScoreConfig(model="path/or/hub-id", input=["corpus/*.jsonl"], lake="lake", run_id="monday")
 
-Validation gathers every fault before raising once. `identity` names the fields that decide the numbers: a run is resumed
-only under the same ones.
+Validation gathers every fault before raising once. `identity` names the fields that decide the numbers: a run is
+resumed only under the same ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ConfigError(ValueError):
 
 
 class ScoreConfig(BaseModel):
-    """The fields of `assay score`. Units: `context`, `stride`, `batch_tokens` in tokens, `max_document_bytes` in bytes."""
+    """The fields of `assay score`; `context`, `stride` and `batch_tokens` count tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 

@@ -2,9 +2,10 @@
 
     sources -> read -> tokenize -> score -> write -> manifests
 
-`inline` is a plain loop in this process. `ray` is a Ray Data chain: reading, tokenizing and writing are tasks spread over
-the cluster's CPUs, scoring is a pool of actors, one GPU each where there are GPUs and one CPU core each otherwise; blocks
-stream, so memory stays bounded. A block crosses Ray as one row that holds an Arrow stream: Ray would merge and split
+`inline` is a plain loop in this process. `ray` is a Ray Data chain: reading, tokenizing and writing are tasks spread
+over the cluster's CPUs, scoring is a pool of actors, one GPU each where there are GPUs and one CPU core each otherwise;
+blocks stream, so memory stays bounded. A block crosses Ray as one row that holds an Arrow stream: Ray would merge and
+split
 tables as it sees fit, and a document's rows must stay in the part that is named after them.
 """
 
@@ -12,13 +13,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.plan import Plan
+from operators.score import ScoreOptions
+from operators.shards import Shard
+from pipelines.plan import Plan, Source
 from pipelines.steps import ReadStep, ScoreStep, TokenizeStep, WriteStep
 
 _BLOCK = "block"
@@ -35,7 +39,7 @@ class Resources:
     cpus: float
 
 
-def inline(plan: Plan) -> Iterator[pa.Table]:
+def inline(plan: Plan) -> Generator[pa.Table]:
     """Manifests of a run in this process, one block after the other."""
     read, tokenize, write = _cpu_steps(plan, workers=1)
     score: ScoreStep | None = None
@@ -45,7 +49,7 @@ def inline(plan: Plan) -> Iterator[pa.Table]:
             yield write(score(tokenize(block)))
 
 
-def ray_data(plan: Plan) -> Iterator[pa.Table]:
+def ray_data(plan: Plan) -> Generator[pa.Table]:
     """Manifests of a run on Ray: the cluster at `--address` or RAY_ADDRESS, else one started here for the run."""
     import ray
 
@@ -57,33 +61,38 @@ def ray_data(plan: Plan) -> Iterator[pa.Table]:
         context.target_max_block_size = _YIELD_EVERY_BLOCK
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        sources = ray.data.from_items(list(plan.sources), override_num_blocks=len(plan.sources))
+        sources = ray.data.from_items([_record(s) for s in plan.sources], override_num_blocks=len(plan.sources))
         manifests = (
             sources.flat_map(_rows_of(read), num_cpus=_STEP_CPUS)
             .map_batches(_over_blocks(tokenize), **_arrow(num_cpus=2 * _STEP_CPUS))
             .map_batches(
-                ScoreActor,
-                fn_constructor_args=(plan.score_options(), threads),
-                concurrency=resources.actors,
+                _actor_class(plan.score_options(), threads),
+                compute=ray.data.ActorPoolStrategy(size=resources.actors),
                 **_arrow(num_cpus=resources.cpus, num_gpus=resources.gpus),
             )
             .map_batches(_over_blocks(write), **_arrow(num_cpus=_STEP_CPUS))
         )
-        for batch in manifests.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield from _unwrap(batch)
+        with warnings.catch_warnings():
+            # Ray counts inputs, not the blocks that reading makes of them, when it says that actors may idle.
+            warnings.filterwarnings("ignore", "The minimum number of concurrent actors")
+            for batch in manifests.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield from _unwrap(batch)
 
 
-ENGINES: dict[str, Callable[[Plan], Iterator[pa.Table]]] = {"ray": ray_data, "inline": inline}
+ENGINES: dict[str, Callable[[Plan], Generator[pa.Table]]] = {"ray": ray_data, "inline": inline}
 
 
-class ScoreActor:
-    """A pool member: loads the model once, then scores wrapped blocks."""
+def _actor_class(options: ScoreOptions, threads: int | None) -> type:
+    """A pool member's class with its options bound: arguments of a constructor would not survive a restart."""
 
-    def __init__(self, options: Any, threads: int | None) -> None:
-        self.step = ScoreStep(options, threads)
+    class ScoreActor:
+        def __init__(self) -> None:
+            self.over = _over_blocks(ScoreStep(options, threads))
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return _over_blocks(self.step)(batch)
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            return self.over(batch)
+
+    return ScoreActor
 
 
 def plan_resources(plan: Plan, cluster: dict[str, float]) -> Resources:
@@ -135,9 +144,19 @@ def _unwrap(batch: pa.Table) -> Iterator[pa.Table]:
             yield reader.read_all()
 
 
+def _record(source: Source) -> dict[str, Any]:
+    return {**asdict(source.shard), "stop": -1 if source.stop is None else source.stop}
+
+
+def _source(record: dict[str, Any]) -> Source:
+    stop = record["stop"]
+    shard = Shard(record["uri"], record["format"], record["n_bytes"])
+    return Source(shard, None if stop < 0 else stop)
+
+
 def _rows_of(read: ReadStep) -> Callable[[dict[str, Any]], Iterator[dict[str, bytes]]]:
     def rows(item: dict[str, Any]) -> Iterator[dict[str, bytes]]:
-        for block in read(item["item"]):
+        for block in read(_source(item)):
             yield {_BLOCK: _wrap(block)}
 
     return rows
@@ -163,12 +182,14 @@ class _cluster:  # noqa: N801 - used as a statement
 
         if ray.is_initialized():
             return
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         if self.address:
             ray.init(address=self.address, **quiet)
         else:
             cores = self.actors or os.cpu_count() or 1
-            # One logical CPU more than cores: the light tasks run beside the scoring actors instead of waiting for them.
+            # One logical CPU more than cores: the light tasks run beside the scoring actors instead of waiting for
+            # them.
             ray.init(address="local", num_cpus=cores + 1, include_dashboard=False, **quiet)
         self.started = True
 

@@ -25,8 +25,11 @@ from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.windows import WindowOptions
 from operators.write import WriteOptions
 from pipelines.config import DEFAULT_CONTEXT, ConfigError, ScoreConfig
+from schemas.tokens import HIDDEN
 
-MAX_BLOCK_BYTES, MIN_BLOCK_BYTES = 1 << 20, 1 << 16
+# Text bytes of a block, hence of a part: long parts compress better (7.4 bytes a token at 80k tokens, 7.0 at 600k), small
+# blocks keep every worker busy and lose less when one is killed. Hidden states are thousands of times larger than text.
+MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, HIDDEN_BLOCK_BYTES = 2 << 20, 1 << 16, 1 << 17
 
 
 class ResumeError(ValueError):
@@ -71,6 +74,7 @@ class Plan:
     def read_options(self, workers: int) -> ReadOptions:
         """Blocks small enough that every worker gets several, large enough to write long Parquet parts."""
         c = self.config
+        largest = HIDDEN_BLOCK_BYTES if HIDDEN in c.features else MAX_BLOCK_BYTES
         share = self.n_bytes // max(1, 4 * workers)
         return ReadOptions(
             text_column=c.text_column,
@@ -78,7 +82,7 @@ class Plan:
             label_column=c.label_column,
             domain_column=c.domain_column,
             keep_columns=c.keep_columns,
-            block_bytes=min(MAX_BLOCK_BYTES, max(MIN_BLOCK_BYTES, share)),
+            block_bytes=min(largest, max(MIN_BLOCK_BYTES, share)),
             max_document_bytes=c.max_document_bytes,
         )
 
@@ -93,12 +97,11 @@ class Plan:
     def write_options(self) -> WriteOptions:
         c = self.config
         return WriteOptions(
-            root=self.lake.root,
+            lake=self.lake,
             run_id=c.run_id,
             precision=c.precision,
             features=c.features,
             keep_text=not c.drop_text,
-            storage_options=self.lake.storage_options,
         )
 
 

@@ -18,7 +18,7 @@ LINE_EVERY = 10.0  # seconds between plain lines
 
 @dataclass
 class Counts:
-    """What a run has written so far; `bytes_done` of `bytes_total` are text bytes against an estimate of all of them."""
+    """What this attempt of a run has read and written so far."""
 
     rows_in: int = 0
     documents: int = 0

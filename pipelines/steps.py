@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from operators.score import ScoreOptions
     from pipelines.plan import Source
 
-# Schema metadata that travels with a block: how many records the reader put into it, and what the scorer says of itself.
+# Schema metadata that travels with a block: how many records the reader put into it, and what the scorer says of
+# itself.
 ROWS_METADATA = b"assay.rows"
 SCORER_METADATA = b"assay.scorer"
 
 
-class LostRecords(RuntimeError):
+class LostRecordsError(RuntimeError):
     """A block came out with another number of records than the reader put in: a defect, never bad input."""
 
 
@@ -102,7 +103,8 @@ class ScoreStep:
 
 
 class WriteStep:
-    """Writes a scored block to the lake; returns its manifest with what the scorer says of itself as schema metadata."""
+    """Writes a scored block to the lake; returns its manifest with what the scorer says of itself as schema
+    metadata."""
 
     def __init__(self, options: WriteOptions) -> None:
         self.options = options
@@ -113,5 +115,5 @@ class WriteStep:
         rows_in = int(metadata.get(ROWS_METADATA, b"-1"))
         rows_out = pc.sum(manifest["documents"]).as_py() + pc.sum(manifest["rejects"]).as_py()
         if rows_in != rows_out:
-            raise LostRecords(f"{rows_in} records were read into a block and {rows_out} came out")
+            raise LostRecordsError(f"{rows_in} records were read into a block and {rows_out} came out")
         return manifest.append_column("rows_in", pa.array([rows_in])).replace_schema_metadata(metadata)

@@ -1,4 +1,5 @@
-"""Small models of the families that people score, made here with random weights: no download, a fraction of a second."""
+"""Small models of the families that people score, made here with random weights: no download, a fraction of a
+second."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ ALONE = {
 
 
 def make_model(family: str, *, seed: int = 0, sharpness: float = 1.0, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A seeded model in evaluation mode; `sharpness` blows up the head so that predictions range from flat to peaked."""
+    """A seeded model in evaluation mode; `sharpness` blows up the head, from flat predictions to peaked ones."""
     torch.manual_seed(seed)
     config = {**FAMILIES, **ALONE}[family]()
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):

@@ -1,0 +1,1 @@
+"""Benchmarks: a job plus a record. Interleaved rounds, medians, ratios; memory and agreement stand beside the speed."""

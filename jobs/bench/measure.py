@@ -1,0 +1,91 @@
+"""How we measure: variants take turns (A B C A B C ...), medians are quoted, ratios are taken within a round.
+
+Turns make a drifting machine hit all variants alike; ratios within a round cancel what is left. The last line of every
+benchmark is one JSON record of everything printed, with versions and machine.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each counted round, in order."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the range over the median: how noisy the machine was."""
+        return (max(self.seconds) - min(self.seconds)) / 2 / self.median
+
+    def ratio(self, other: Timing) -> float:
+        """Median over rounds of this time over the other's."""
+        return statistics.median(a / b for a, b in zip(self.seconds, other.seconds, strict=True))
+
+
+def take_turns(variants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Timing]:
+    """Time every variant once a round, after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for counted in range(-1, rounds):
+        for name, run in variants.items():
+            started = time.perf_counter()
+            run()
+            if counted >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def peak_extra_bytes(prepare: Callable[..., Callable[[], Any]], *args: Any) -> int:
+    """Peak memory that a variant adds to what its preparation held, in a process of its own.
+
+    `prepare(*args)` sets up and returns the variant; both must be importable by name.
+    """
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return int(pool.apply(_peak, (prepare, args)))
+
+
+def _peak(prepare: Callable[..., Callable[[], Any]], args: tuple[Any, ...]) -> int:
+    run = prepare(*args)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A plain table on standard output."""
+    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=True).print(table)
+
+
+def record(benchmark: str, results: Any, **config: Any) -> None:
+    """The last line: one JSON record."""
+    from pipelines.plan import package_versions
+
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "system": platform.system()}
+    line = {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "python": platform.python_version()}
+    line |= {"versions": package_versions(), "machine": machine, "config": config, "results": results}
+    sys.stdout.write(json.dumps(line) + "\n")
