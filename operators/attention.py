@@ -1,9 +1,10 @@
 """Attention per segment: packed documents share the linear layers and never see each other.
 
-Registered with transformers as one more attention implementation. Queries, keys and values of all packed segments arrive
-as one row `[1, H, T, d]`; each segment is attended to alone, causally, by torch's scaled dot-product attention, so that a
-segment's result is what it would be with no neighbours. No `[T, T]` mask exists for plain causal layers; layers with a
-sliding window build one of `[L, L]` for segments longer than the window. The price: one call a segment a layer.
+Registered with transformers as one more attention implementation. Queries, keys and values of all packed segments
+arrive as one row `[1, H, T, d]`; each segment is attended to alone, causally, by torch's scaled dot-product attention,
+so that a segment's result is what it would be with no neighbours. No `[T, T]` mask exists for plain causal layers;
+layers with a sliding window build one of `[L, L]` for segments longer than the window. The price: one call a segment a
+layer.
 
 Shapes: `H` heads, `T` packed tokens, `L` tokens of a segment, `d` head width.
 """
@@ -23,13 +24,15 @@ from transformers import AttentionInterface, AttentionMaskInterface
 IMPLEMENTATION = "assay_segments"
 
 # Arguments that change no number in scoring; any other argument with a value makes the model take the unpacked path.
-_HARMLESS = {"position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "is_causal",
-             "return_dict", "past_key_values", "position_embeddings", "layer_idx", "cu_seq_lens_q", "target_dtype"}  # fmt: skip
+_HARMLESS = {
+    *("cache_position", "cu_seq_lens_q", "is_causal", "layer_idx", "output_attentions", "output_hidden_states"),
+    *("past_key_values", "position_embeddings", "position_ids", "return_dict", "target_dtype", "use_cache"),
+}
 
 _bounds: ContextVar[Sequence[tuple[int, int]]] = ContextVar("segment_bounds")
 
 
-class UnsupportedAttention(RuntimeError):
+class UnsupportedAttentionError(RuntimeError):
     """A model asks its attention for something that this implementation does not compute."""
 
 
@@ -58,11 +61,13 @@ def segment_attention(
     """transformers' attention interface: `[1, H, T, d]` in, `([1, T, H, d], None)` out.
 
     Raises:
-        UnsupportedAttention: a mask, a dropout, a non-causal layer or an argument unknown here (attention sinks, biases).
+        UnsupportedAttentionError: a mask, a dropout, a non-causal layer, or an argument unknown here (sinks, biases).
     """
     unknown = [k for k, v in kwargs.items() if k not in _HARMLESS and v is not None and v is not False]
     if attention_mask is not None or dropout or unknown or not getattr(module, "is_causal", True):
-        raise UnsupportedAttention(f"{type(module).__name__}: mask, dropout, non-causal layer or arguments {unknown}")
+        raise UnsupportedAttentionError(
+            f"{type(module).__name__}: mask, dropout, non-causal layer or arguments {unknown}"
+        )
     out = torch.empty(1, query.shape[2], query.shape[1], value.shape[3], dtype=query.dtype, device=query.device)
     for start, stop in _bounds.get():
         q, k, v = (x[:, :, start:stop] for x in (query, key, value))

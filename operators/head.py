@@ -1,4 +1,4 @@
-"""The language-model head as plain numbers: logits = shape(hidden @ weight.T + bias), one slice of the vocabulary at a time.
+"""The language-model head as plain numbers: logits = shape(hidden @ weight.T + bias), a slice of the vocabulary a time.
 
 Logits are always float32, whatever the model's dtype: rounding them to bfloat16 costs 4e-3 nats and reorders ranks. On
 CUDA the product takes half-precision inputs and returns float32; on a CPU weights are widened one tile at a time and

@@ -2,10 +2,12 @@
 
 Two things are established on the loaded weights before a corpus is touched, never assumed from the family's name:
 
-- *packed or alone*: whether the body gives the same hidden states when segments are packed into one row with attention per
-  segment. Recurrent layers, attention biases and models without an attention interface do not: each segment then runs alone.
-- *separate or whole*: whether `shape(hidden @ W.T + b)` reproduces the model's own logits, also with hidden states blown
-  up so far that a forgotten soft-cap or scale shows. If not, the model's own logits are taken, a few rows at a time.
+- *packed or alone*: whether the body gives the same hidden states when segments are packed into one row with attention
+  per segment. Recurrent layers, attention biases and models without an attention interface do not: each segment then
+  runs alone.
+- *separate or whole*: whether `shape(hidden @ W.T + b)` reproduces the model's own logits, also with hidden states
+  blown up so far that a forgotten soft-cap or scale shows. If not, the model's own logits are taken, a few rows at a
+  time.
 
 Both fall-backs are exact and slower, and say so in the log. Weights come from safetensors only.
 """
@@ -16,113 +18,25 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import xxhash
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from operators import attention
 from operators.head import GivenLogits, LogitShape, VocabularyHead
+from operators.model_files import ModelOptions, context_limit, model_folder, read_config
 from operators.windows import MIN_BATCH_TOKENS
 
 log = logging.getLogger(__name__)
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # How far two exact paths may differ, relative to the largest magnitude: rounding of the dtype, not of the method.
 _AGREEMENT = {torch.float32: 2e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _GIVEN_LOGITS_BYTES = 64 << 20
-_MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.py")
-
-
-class ModelError(ValueError):
-    """The model cannot be loaded or cannot be scored exactly as asked; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """`model`: local folder or hub id. `dtype` auto keeps the checkpoint's. `device` auto takes CUDA where there is one."""
-
-    model: str
-    revision: str | None = None
-    dtype: Dtype = "auto"
-    device: str = "auto"
-    trust_remote_code: bool = False
-
-    def torch_device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        device = torch.device(self.device)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ModelError(f"--device {self.device}: this machine has no CUDA device; use --device cpu")
-        return device
-
-
-def model_folder(options: ModelOptions) -> Path:
-    """The local folder of a model: itself, or the hub snapshot (downloaded once, safetensors and text files only).
-
-    Raises:
-        ModelError: no such folder and no such model on the hub, or no safetensors in it.
-    """
-    folder = Path(options.model).expanduser()
-    if not folder.is_dir():
-        folder = _snapshot(options)
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"model {options.model!r}: {folder} holds no config.json")
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(f"model {options.model!r}: no .safetensors file in {folder}; convert the weights first")
-    return folder
-
-
-def _snapshot(options: ModelOptions) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(options.model, revision=options.revision, allow_patterns=list(_MODEL_FILES)))
-    except HFValidationError as error:
-        raise ModelError(f"model {options.model!r}: no such folder, and not a hub id either") from error
-    except Exception as error:  # the hub client raises a zoo of network and lookup errors
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        raise ModelError(f"model {options.model!r}: no such folder, and the hub did not give it ({reason})") from error
-
-
-def fingerprint(folder: Path) -> str:
-    """xxh3-128 over names and bytes of the config and weight files: the same weights anywhere have the same fingerprint."""
-    digest = xxhash.xxh3_128()
-    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def context_limit(config: Any) -> int | None:
-    """Longest sequence the model's positions were made for, or None where the config sets no limit."""
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None
-
-
-def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """The text config of a model folder.
-
-    Raises:
-        ModelError: the config names an unknown architecture or asks for code of its own.
-    """
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (ValueError, KeyError, OSError) as error:
-        raise ModelError(f"model {folder}: {str(error).splitlines()[0]}") from error
-    return config.get_text_config(decoder=True)
+_GIVEN_LOGITS_BYTES = 64 << 20
 
 
 class ScoringModel:
@@ -131,10 +45,10 @@ class ScoringModel:
     `packed`: segments share a forward pass. `vocab_size`: width of the softmax, padding included.
     """
 
-    def __init__(self, model: nn.Module, *, probe_tokens: int = 96) -> None:
+    def __init__(self, model: PreTrainedModel, *, probe_tokens: int = 96) -> None:
         self.model = model.eval().requires_grad_(False)
         self.config = model.config.get_text_config(decoder=True)
-        self.body: nn.Module = model.get_decoder()  # type: ignore[operator]
+        self.body: nn.Module = model.get_decoder()
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         with torch.inference_mode():
@@ -172,14 +86,15 @@ class ScoringModel:
     def own_logits(self, ids_L: Tensor, first: int) -> Iterator[Tensor]:
         """The model's own logits `[R, V]` (float32) after the tokens `first : L - 1` of one segment, in pieces of rows.
 
-        Pieces are bounded in bytes where the model can keep chosen rows only; each then costs a forward pass of the body.
+        Pieces are bounded in bytes where the model can keep chosen rows only; each then costs a forward pass of the
+        body.
         """
         rows = torch.arange(first, len(ids_L) - 1, device=self.device)
         piece = max(1, _GIVEN_LOGITS_BYTES // (4 * self.vocab_size))
         if "logits_to_keep" not in inspect.signature(self.model.forward).parameters:
-            yield from self._own_logits(ids_L)[rows].split(piece)
+            yield from torch.split(self._own_logits(ids_L)[rows], piece)
             return
-        for keep in rows.split(piece):
+        for keep in torch.split(rows, piece):
             yield self._own_logits(ids_L, logits_to_keep=keep)
 
     def _packed_hidden(self, ids_T: Tensor, bounds: Sequence[tuple[int, int]]) -> Tensor:
@@ -189,16 +104,18 @@ class ScoringModel:
             bounds = [*bounds, (ids_T.shape[0] - filler, ids_T.shape[0])]
         positions = torch.cat([torch.arange(b - a, device=ids_T.device) for a, b in bounds])
         with attention.segments_of(bounds):
-            out = self.body(
+            out: Tensor = self.body(
                 input_ids=ids_T[None], position_ids=positions[None], attention_mask=None, use_cache=False
             ).last_hidden_state[0]
         return out[: out.shape[0] - filler] if filler else out
 
     def _alone(self, ids_L: Tensor) -> Tensor:
-        return self.body(input_ids=ids_L[None], use_cache=False).last_hidden_state[0]  # type: ignore[no-any-return]
+        hidden: Tensor = self.body(input_ids=ids_L[None], use_cache=False).last_hidden_state[0]
+        return hidden
 
     def _own_logits(self, ids_L: Tensor, **keep: Tensor) -> Tensor:
-        return self.model(input_ids=ids_L[None], use_cache=False, **keep).logits[0].float()  # type: ignore[no-any-return]
+        logits: Tensor = self.model(input_ids=ids_L[None], use_cache=False, **keep).logits[0]
+        return logits.float()
 
     def _try_packed(self, n_tokens: int) -> bool:
         """Switch to attention per segment and keep it only if every segment's hidden states survive the packing."""
@@ -210,22 +127,23 @@ class ScoringModel:
         before = self.model.config._attn_implementation
         attention.register()
         try:
-            self.model.set_attn_implementation(attention.IMPLEMENTATION)  # type: ignore[operator]
+            self.model.set_attn_implementation(attention.IMPLEMENTATION)
             packed = self._packed_hidden(ids, bounds)
             reason = "packing changes hidden states" if not _agree(packed, alone, self.dtype) else None
         except Exception as error:  # models refuse a foreign attention, or packed positions, in many ways
             reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
         if reason is None:
             return True
-        self.model.set_attn_implementation(before)  # type: ignore[operator]
+        self.model.set_attn_implementation(before)
         log.warning("%s: segments run one at a time, exact but slower (%s)", self._name, reason)
         return False
 
     def _separate_head(self, n_tokens: int) -> VocabularyHead | None:
         """The head as plain numbers, if some declared shape of the logits reproduces the model's own."""
-        embeddings = self.model.get_output_embeddings()  # type: ignore[operator]
+        embeddings = self.model.get_output_embeddings()
         if not isinstance(embeddings, nn.Linear):
-            return self._warn_whole("its output embedding is not a linear layer")
+            self._warn_whole("its output embedding is not a linear layer")
+            return None
         ids = self._probe_ids(min(n_tokens, context_limit(self.config) or n_tokens))
         hidden = self.hidden(ids, [(0, len(ids))])
         head = VocabularyHead(embeddings.weight.detach(), _detached(embeddings.bias))
@@ -235,7 +153,8 @@ class ScoringModel:
             candidate = VocabularyHead(head.weight_VD, head.bias_V, shape)
             if all(self._reproduces(candidate, ids, hidden, factor) for factor in (1.0, blow_up)):
                 return candidate
-        return self._warn_whole("no declared logit scale or soft-cap reproduces its logits")
+        self._warn_whole("no declared logit scale or soft-cap reproduces its logits")
+        return None
 
     def _reproduces(self, head: VocabularyHead, ids_T: Tensor, hidden_TD: Tensor, factor: float) -> bool:
         def blow_up(_module: nn.Module, _args: Any, output: Any) -> Any:
@@ -258,7 +177,7 @@ class ScoringModel:
 
     def _given_logits(self) -> GivenLogits:
         self.packed = False
-        self.model.set_attn_implementation("eager")  # type: ignore[operator]
+        self.model.set_attn_implementation("eager")
         vocab_size = self._own_logits(self._probe_ids(4)).shape[-1]
         return GivenLogits(vocab_size, self.device)
 

@@ -13,7 +13,8 @@ states that predict something wait until a whole tile of rows is there for the h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from operators.models import ModelError, ModelOptions, ScoringModel
+from operators.model_files import ModelError, ModelOptions
+from operators.models import ScoringModel
 from operators.statistics import TiledStatistics, TileOptions
 from operators.windows import Segment, WindowOptions, pack, segments
 from schemas.flow import scored, statistic_names
@@ -88,7 +90,7 @@ class Scorer:
         self, batch: list[Segment], spans: list[tuple[int, int]], fed: Tensor, collector: _Collector
     ) -> None:
         edges = np.concatenate([[0], np.cumsum([len(s) for s in batch])]).tolist()
-        bounds = list(zip(edges[:-1], edges[1:], strict=True))
+        bounds = list(itertools.pairwise(edges))
         if not self.model.separate:
             for (a, b), (start, _), segment in zip(bounds, spans, batch, strict=True):
                 first = segment.score_from - segment.start
@@ -184,7 +186,7 @@ class _Collector:
 
 
 def _broken_documents(columns: dict[str, np.ndarray], starts: np.ndarray) -> set[int]:
-    """Documents with a statistic that is not finite where there is a prediction, or a hidden state out of half range."""
+    """Documents with a statistic that is not finite where a prediction is, or a hidden state out of half range."""
     bad = np.zeros(starts[-1] + 1, dtype=bool)
     for name in ("logprob", "entropy", "logprob_std"):
         bad[:-1] |= ~np.isfinite(columns[name])
@@ -232,9 +234,3 @@ def _fixed_lists(values: np.ndarray, type_: pa.DataType, missing: np.ndarray | N
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     mask = None if missing is None else pa.array(missing)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1), type_.value_type), mask=mask)
-
-
-def batches(table: pa.Table, rows: int) -> Iterator[pa.Table]:
-    """Slices of at most `rows` rows."""
-    for start in range(0, len(table), rows):
-        yield table.slice(start, rows)

@@ -7,11 +7,11 @@ For hidden states `H` (one row a prediction), head weight `W` and the token `y` 
     rank = 1 + (l > l[y]).sum(-1)
 
 and needs the whole `[R, V]` matrix. Here `W` is taken `C` rows at a time, each tile `[R, C]` is folded into a small
-state per row, and the tile's buffer is reused: memory does not depend on `V`. Sums are held about the running maximum `m`
-(d = l - m <= 0) and rescaled when it moves; the second moment is centred within each tile and merged by the pairwise
-update of Chan, Golub and LeVeque (1983), so nothing cancels on flat rows; the elements equal to the maximum are counted
-apart from the rest, so peaked rows keep their relative accuracy through log1p. The price: three passes over a tile that
-lies in cache instead of two.
+state per row, and the tile's buffer is reused: memory does not depend on `V`. Sums are held about the running maximum
+`m` (d = l - m <= 0) and rescaled when it moves; the second moment is centred within each tile and merged by the
+pairwise update of Chan, Golub and LeVeque (1983), so nothing cancels on flat rows; the elements equal to the maximum
+are counted apart from the rest, so peaked rows keep their relative accuracy through log1p. The price: three passes
+over a tile that lies in cache instead of two.
 
 Shapes: `R` rows (predictions), `C` tile columns, `V` vocabulary, `D` width, `S` state entries, `K` top-k.
 """
@@ -209,13 +209,13 @@ def finish(state_SR: Tensor, target_R: Tensor, groups: frozenset[str],
 
 @functools.cache
 def _compiled_fold(groups: frozenset[str], shape: LogitShape | None) -> Callable[..., Tensor]:
-    """`fold` compiled once for any number of rows: a kernel chosen by the first call's size would make bits depend on it."""
+    """`fold` compiled once for any number of rows: bits must not depend on the size of the first call."""
     kernel = torch.compile(functools.partial(fold, groups=groups, shape=shape))
 
     def run(tile_RC: Tensor, target_R: Tensor, state_SR: Tensor, first_id: Tensor) -> Tensor:
         for tensor, dimension in ((tile_RC, 0), (target_R, 0), (state_SR, 1)):
             torch._dynamo.mark_dynamic(tensor, dimension)
-        return kernel(tile_RC, target_R, state_SR, first_id)  # type: ignore[no-any-return]
+        return kernel(tile_RC, target_R, state_SR, first_id)
 
     return run
 
@@ -296,7 +296,7 @@ class TiledStatistics:
 
 def log_partition(state_SR: Tensor) -> Tensor:
     """ln sum_v exp l_v of each row, `[R]`, from a complete state (of any column groups)."""
-    m, c, r = state_SR[:3]
+    m, c, r = state_SR[0], state_SR[1], state_SR[2]
     return m + c.log() + (r / c).log1p()
 
 

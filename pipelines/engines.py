@@ -20,9 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from operators.score import ScoreOptions
 from operators.shards import Shard
-from pipelines.plan import Plan, Source
+from pipelines.plan import Plan, Scoring, Source
 from pipelines.steps import ReadStep, ScoreStep, TokenizeStep, WriteStep
 
 _BLOCK = "block"
@@ -45,18 +44,18 @@ def inline(plan: Plan) -> Generator[pa.Table]:
     score: ScoreStep | None = None
     for source in plan.sources:
         for block in read(source):
-            score = score or ScoreStep(plan.score_options())
+            score = score or ScoreStep(plan.scoring())
             yield write(score(tokenize(block)))
 
 
 def ray_data(plan: Plan) -> Generator[pa.Table]:
     """Manifests of a run on Ray: the cluster at `--address` or RAY_ADDRESS, else one started here for the run."""
-    import ray
+    import ray.data
 
     with _cluster(plan):
         resources = plan_resources(plan, ray.cluster_resources())
         read, tokenize, write = _cpu_steps(plan, workers=resources.actors)
-        threads = 1 if resources.gpus == 0 else None
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.target_max_block_size = _YIELD_EVERY_BLOCK
         context.enable_progress_bars = False
@@ -66,7 +65,7 @@ def ray_data(plan: Plan) -> Generator[pa.Table]:
             sources.flat_map(_rows_of(read), num_cpus=_STEP_CPUS)
             .map_batches(_over_blocks(tokenize), **_arrow(num_cpus=2 * _STEP_CPUS))
             .map_batches(
-                _actor_class(plan.score_options(), threads),
+                _actor_class(plan.scoring()),
                 compute=ray.data.ActorPoolStrategy(size=resources.actors),
                 **_arrow(num_cpus=resources.cpus, num_gpus=resources.gpus),
             )
@@ -82,12 +81,12 @@ def ray_data(plan: Plan) -> Generator[pa.Table]:
 ENGINES: dict[str, Callable[[Plan], Generator[pa.Table]]] = {"ray": ray_data, "inline": inline}
 
 
-def _actor_class(options: ScoreOptions, threads: int | None) -> type:
+def _actor_class(scoring: Scoring) -> type:
     """A pool member's class with its options bound: arguments of a constructor would not survive a restart."""
 
     class ScoreActor:
         def __init__(self) -> None:
-            self.over = _over_blocks(ScoreStep(options, threads))
+            self.over = _over_blocks(ScoreStep(scoring))
 
         def __call__(self, batch: pa.Table) -> pa.Table:
             return self.over(batch)
@@ -183,7 +182,7 @@ class _cluster:  # noqa: N801 - used as a statement
         if ray.is_initialized():
             return
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side warns of what Ray Data does by design
         if self.address:
             ray.init(address=self.address, **quiet)
         else:

@@ -11,24 +11,25 @@ import json
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from operators.lake import Lake
-from operators.models import ModelError, ModelOptions, context_limit, fingerprint, model_folder, read_config
+from operators.model_files import ModelError, ModelOptions, context_limit, fingerprint, model_folder, read_config
 from operators.read import ReadOptions, read_shard
-from operators.score import ScoreOptions
 from operators.shards import Shard, list_shards
-from operators.statistics import TileOptions
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.windows import WindowOptions
 from operators.write import WriteOptions
 from pipelines.config import DEFAULT_CONTEXT, ConfigError, ScoreConfig
 from schemas.tokens import HIDDEN
 
-# Text bytes of a block, hence of a part: long parts compress better (7.4 bytes a token at 80k tokens, 7.0 at 600k), small
-# blocks keep every worker busy and lose less when one is killed. Hidden states are thousands of times larger than text.
+if TYPE_CHECKING:
+    from operators.score import ScoreOptions
+
+# Text bytes of a block, hence of a part: long parts compress better (7.4 bytes a token at 80k tokens, 7.0 at 600k),
+# small blocks keep every worker busy and lose less when one is killed. Hidden states dwarf the text they belong to.
 MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, HIDDEN_BLOCK_BYTES = 2 << 20, 1 << 16, 1 << 17
 
 
@@ -42,6 +43,23 @@ class Source:
 
     shard: Shard
     stop: int | None = None
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What a scoring worker needs to know; turned into the operator's options there, where torch is imported anyway."""
+
+    model: ModelOptions
+    windows: WindowOptions
+    features: tuple[str, ...]
+    top_k: int
+    batch_tokens: int | None
+
+    def options(self) -> ScoreOptions:
+        from operators.score import ScoreOptions
+        from operators.statistics import TileOptions
+
+        return ScoreOptions(self.model, self.windows, self.features, TileOptions(top_k=self.top_k), self.batch_tokens)
 
 
 @dataclass(frozen=True)
@@ -89,10 +107,10 @@ class Plan:
     def tokenize_options(self) -> TokenizeOptions:
         return TokenizeOptions(bos=self.config.bos, special_tokens=self.config.special_tokens)
 
-    def score_options(self) -> ScoreOptions:
+    def scoring(self) -> Scoring:
         c = self.config
         model = ModelOptions(str(self.folder), None, c.dtype, c.device, c.trust_remote_code)
-        return ScoreOptions(model, self.windows, c.features, TileOptions(top_k=c.top_k), c.batch_tokens)
+        return Scoring(model, self.windows, c.features, c.top_k, c.batch_tokens)
 
     def write_options(self) -> WriteOptions:
         c = self.config

@@ -10,6 +10,7 @@ Steps are small and pickle; what is heavy (tokenizer, model) is loaded on first 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -25,8 +26,7 @@ from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.write import PartWriter, WriteOptions
 
 if TYPE_CHECKING:
-    from operators.score import ScoreOptions
-    from pipelines.plan import Source
+    from pipelines.plan import Scoring, Source
 
 # Schema metadata that travels with a block: how many records the reader put into it, and what the scorer says of
 # itself.
@@ -78,18 +78,23 @@ def _tokenizer(folder: str, options: TokenizeOptions, vocab_size: int) -> Docume
 
 
 class ScoreStep:
-    """Loads the model when made. `threads`: torch's intra-operation threads, None to leave them as they are."""
+    """Loads the model when made.
 
-    def __init__(self, options: ScoreOptions, threads: int | None = None) -> None:
-        import torch
+    On a CPU it computes with one thread, under every engine: with two, torch splits products so that rows round
+    differently, and actors of one thread each are faster than one actor with several.
+    """
 
+    def __init__(self, scoring: Scoring) -> None:
         from operators.score import Scorer
 
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.scorer = Scorer(options)
+        with _one_thread():
+            self.scorer = Scorer(scoring.options())
 
     def __call__(self, block: pa.Table) -> pa.Table:
+        with _one_thread():
+            return self._score(block)
+
+    def _score(self, block: pa.Table) -> pa.Table:
         model = self.scorer.model
         facts = {
             "device": str(model.device),
@@ -100,6 +105,18 @@ class ScoreStep:
         }
         metadata = {**(block.schema.metadata or {}), SCORER_METADATA: json.dumps(facts)}
         return self.scorer(block).replace_schema_metadata(metadata)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class WriteStep:

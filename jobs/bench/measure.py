@@ -86,6 +86,10 @@ def record(benchmark: str, results: Any, **config: Any) -> None:
     from pipelines.plan import package_versions
 
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "system": platform.system()}
-    line = {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "python": platform.python_version()}
+    line: dict[str, Any] = {
+        "benchmark": benchmark,
+        "date": time.strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+    }
     line |= {"versions": package_versions(), "machine": machine, "config": config, "results": results}
     sys.stdout.write(json.dumps(line) + "\n")

@@ -5,9 +5,9 @@
     research loop    one document at a time, full softmax and log_softmax
     peers            lm-evaluation-harness and minicons (extra `bench`): log-prob alone
 
-Same model and documents (log-normal lengths), one thread each, float32, turns interleaved. Useful tokens are those with a
-prediction. Agreement is the largest difference of a document's summed log-prob from assay's; lm-evaluation-harness feeds
-one token more and scores the first, so its sums are of something else and its column shows by how much.
+Same model and documents (log-normal lengths), one thread each, float32, turns interleaved. Useful tokens are those with
+a prediction. Agreement is the largest difference of a document's summed log-prob from assay's; lm-evaluation-harness
+feeds one token more and scores the first, so its sums are of something else and its column shows by how much.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def prepare(folder: Path, shape: str, n_documents: int) -> list[str]:
 
 def assay(folder: Path) -> Callable[[Sequence[str]], tuple[list[int], np.ndarray]]:
     """tokenize + score, as the pipeline's steps do: (tokens a document, log-probs of all tokens)."""
-    from operators.models import ModelOptions
+    from operators.model_files import ModelOptions
     from operators.score import ScoreOptions, Scorer
     from operators.tokenize import DocumentTokenizer
     from operators.windows import WindowOptions
@@ -128,9 +128,11 @@ def bare_forward(folder: Path, n_tokens: int) -> Callable[[], None]:
     """Body and one head product over full rows, `n_tokens` in all: nothing is read off the logits."""
     import torch
 
-    from operators.models import ModelOptions, ScoringModel
+    from operators.model_files import ModelOptions
+    from operators.models import ScoringModel
 
     model = ScoringModel.load(ModelOptions(str(folder), device="cpu"))
+    weight = model.model.get_output_embeddings().weight
     ids = torch.randint(0, model.vocab_size, (CONTEXT,), generator=torch.Generator().manual_seed(1))
     sizes = [CONTEXT] * (n_tokens // CONTEXT) + ([n_tokens % CONTEXT] if n_tokens % CONTEXT else [])
 
@@ -138,8 +140,8 @@ def bare_forward(folder: Path, n_tokens: int) -> Callable[[], None]:
     def run() -> None:
         for size in sizes:
             hidden = model.hidden(ids[:size], [(0, size)])
-            for rows in hidden.split(512):
-                _ = rows @ model.head.weight_VD.T
+            for rows in torch.split(hidden, 512):
+                _ = rows @ weight.T
 
     return run
 

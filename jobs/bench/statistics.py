@@ -88,6 +88,7 @@ def make_variants(shape: str, dtype: str) -> dict[str, Callable[[], Any]]:
     ids = torch.randint(0, model.vocab_size, (CONTEXT,), generator=torch.Generator().manual_seed(1))
     bounds = [(0, CONTEXT // 2), (CONTEXT // 2, CONTEXT)]
     target = ids.roll(-1)
+    weight = model.model.get_output_embeddings().weight
     tiled = TiledStatistics(model.head)
     rows = tiled.options.rows
 
@@ -97,7 +98,7 @@ def make_variants(shape: str, dtype: str) -> dict[str, Callable[[], Any]]:
 
     @torch.inference_mode()
     def head() -> Any:
-        return body() @ model.head.weight_VD.T
+        return body() @ weight.T
 
     @torch.inference_mode()
     def statistics() -> Any:
@@ -107,7 +108,7 @@ def make_variants(shape: str, dtype: str) -> dict[str, Callable[[], Any]]:
 
     @torch.inference_mode()
     def research() -> Any:
-        logits = (body() @ model.head.weight_VD.T).float()
+        logits = (body() @ weight.T).float()
         logprob = logits.log_softmax(-1)
         p = logits.softmax(-1)
         mean = (p * logprob).sum(-1)

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from operators.head import GivenLogits, LogitShape
-from operators.models import ModelOptions, ScoringModel
+from operators.model_files import ModelOptions
+from operators.models import ScoringModel
 from operators.score import ScoreOptions, Scorer
 from operators.statistics import TileOptions
 from operators.windows import WindowOptions
@@ -87,7 +88,9 @@ def test_bfloat16_is_no_worse_than_plain(family: str) -> None:
 
 
 def test_head_shapes_are_found_by_trying() -> None:
-    shapes = {f: make_scorer(families.make_model(f), ()).model.head.shape for f in ("llama", "gemma2", "cohere", "granite")}
+    shapes = {
+        f: make_scorer(families.make_model(f), ()).model.head.shape for f in ("llama", "gemma2", "cohere", "granite")
+    }
     assert shapes == {
         "llama": None,
         "gemma2": LogitShape(1.0, 5.0),
@@ -103,10 +106,10 @@ class OddHead(torch.nn.Module):
         super().__init__()
         self.inner, self.config = inner, inner.config
 
-    def __getattr__(self, name: str):  # noqa: ANN204
+    def __getattr__(self, name: str):
         return super().__getattr__(name) if name in ("inner", "_modules") else getattr(self.inner, name)
 
-    def forward(self, input_ids: torch.Tensor, logits_to_keep: object = 0, **more: object):  # noqa: ANN201
+    def forward(self, input_ids: torch.Tensor, logits_to_keep: object = 0, **more: object):
         out = self.inner(input_ids=input_ids, logits_to_keep=logits_to_keep, **more)
         out.logits = out.logits + 0.3 * torch.sin(out.logits)
         return out
@@ -149,7 +152,7 @@ def test_rows_are_bit_identical_whatever_shares_the_batch(family: str) -> None:
 
 
 def test_packing_canary() -> None:
-    """Positions that do not restart, or a segment that sees its neighbour, are off by whole nats: the probe must see it."""
+    """Positions that do not restart, or a segment that sees its neighbour: far off, so the probe must see it."""
     model = ScoringModel(families.make_model("llama", sharpness=5.0))
     ids = torch.randint(0, 331, (60,), generator=torch.Generator().manual_seed(1))
     apart = model.hidden(ids, [(0, 20), (20, 60)])

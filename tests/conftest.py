@@ -1,0 +1,24 @@
+"""Fixtures shared by all tests: a small model folder and a small corpus, made once a worker."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import small
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.make_model_folder(tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    small.write_corpus(path, 30)
+    return path
