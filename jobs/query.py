@@ -12,12 +12,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.config import ConfigError
+
 MAX_TABLE_ROWS = 1000
+
+
+def check_lake(lake: str) -> None:
+    """Raise a clear error where there is no lake: a mistyped path must not look like an empty one."""
+    from operators.lake import RUNS_FOLDER, Lake
+
+    if not Lake(lake).storage.list(RUNS_FOLDER):
+        raise ConfigError(f"no lake at {lake}: `assay score --lake {lake} ...` makes one")
 
 
 def run_catalog(lake: str) -> None:
     from operators.catalog import query, write_catalog
 
+    check_lake(lake)
     path = write_catalog(lake)
     runs = query(lake, "select run_id, state, model_type, documents, rejects, tokens, scored from runs order by all")
     print(path)
@@ -28,6 +39,7 @@ def run_sql(lake: str, sql: str, fmt: str, output: Path | None) -> None:
     """Run one SELECT and print its rows, or write them to `output`."""
     from operators.catalog import query
 
+    check_lake(lake)
     rows = query(lake, sys.stdin.read() if sql == "-" else sql)
     if output is not None:
         with output.open("wb") as file:
@@ -43,10 +55,14 @@ def run_verify(lake: str, run_id: str | None) -> int:
     from operators.lake import Lake
     from operators.verify import verify
 
+    check_lake(lake)
+    known = Lake(lake).run_ids()
+    if run_id is not None and run_id not in known:
+        raise ConfigError(f"no run {run_id!r} in {lake}: it holds {', '.join(known) or 'none'}")
     faults = verify(Lake(lake), run_id)
     for fault in faults:
         print(fault)
-    runs = [run_id] if run_id else Lake(lake).run_ids()
+    runs = [run_id] if run_id else known
     print(f"{len(faults)} faults in {len(runs)} runs" if faults else f"{len(runs)} runs verified, no faults")
     return 1 if faults else 0
 

@@ -127,6 +127,17 @@ class Table:
         fields = [c.arrow for c in self.columns if c.group in wanted and (with_partitions or not c.is_partition)]
         return pa.schema(fields, metadata={"assay.table": self.name})
 
+    def markdown(self) -> str:
+        """The table as Markdown: what README shows."""
+        head = f"**`{self.name}`**: one row is {self.row}; key `({', '.join(self.key)})`.\n\n"
+        lines = ["| column | type | unit | what |", "|---|---|---|---|"]
+        for c in self.columns:
+            group = "" if c.group == CORE else f" *({c.group})*"
+            what = "; ".join(filter(None, (c.description, f"`{c.formula}`" if c.formula else "", c.source)))
+            lines.append(f"| `{c.name}`{group} | {c.sql_type} | {c.unit} | {what.replace('|', chr(92) + '|')} |")
+        lines += [f"| `{name}` *(view)* | | | `{sql}` |" for name, sql in self.view_columns.items()]
+        return head + "\n".join(lines) + "\n"
+
     def validate(self, table: pa.Table) -> list[str]:
         """Every fault of `table` against the declaration: types, nulls and ranges. An empty list means sound."""
         faults = []

@@ -11,7 +11,8 @@ from schemas.columns import Column, Table
 
 
 def _divergence(name: str, description: str, formula: str, **more: object) -> Column:
-    return Column(name, pa.float32(), description, unit="nats", nullable=True, minimum=0.0, formula=formula, **more)  # type: ignore[arg-type]
+    defaults: dict[str, object] = {"type": pa.float32(), "unit": "nats", "nullable": True, "minimum": 0.0}
+    return Column(name, description=description, formula=formula, **{**defaults, **more})  # type: ignore[arg-type]
 
 
 PAIRS = Table(
@@ -28,6 +29,6 @@ PAIRS = Table(
         _divergence("xstd", "standard deviation of ln q under p", "sqrt(Var_{v~p} ln q_v)"),
         _divergence("kl", "Kullback-Leibler divergence of q from p", "sum_v p_v ln(p_v / q_v)"),
         _divergence("jsd", "Jensen-Shannon divergence", "(KL(p||m) + KL(q||m)) / 2, m = (p + q) / 2"),
-        _divergence("tv", "total variation distance", "sum_v |p_v - q_v| / 2"),
+        _divergence("tv", "total variation distance", "sum_v |p_v - q_v| / 2", unit="probability", maximum=1.0),
     ),
 )

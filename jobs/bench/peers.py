@@ -16,9 +16,15 @@ from typing import Any
 
 Peer = Callable[[Sequence[str]], list[float]]
 
+HARNESS_8, HARNESS_1 = "lm-evaluation-harness, batch 8", "lm-evaluation-harness, batch 1"
+FEEDS_BOS = (HARNESS_8, HARNESS_1)
 
-def research_loop(folder: Path) -> Peer:
-    """One document at a time; log_softmax and softmax over the whole matrix, mean and deviation over the vocabulary."""
+
+def research_loop(folder: Path, *, ranks: bool) -> Peer:
+    """One document at a time: log_softmax and softmax of the whole matrix, mean and deviation over the vocabulary.
+
+    `ranks` by argsort, as the scripts do that need them; then its columns are those that assay computes.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -36,6 +42,8 @@ def research_loop(folder: Path) -> Peer:
             mean = (probs * logprobs).sum(-1)
             std = ((probs * logprobs.square()).sum(-1) - mean.square()).sqrt()
             _ = ((token - mean) / std).sort()
+            if ranks:
+                _ = (logits.argsort(-1, descending=True) == ids[0, 1:, None]).nonzero()[:, 1]
             sums.append(float(token.double().sum()))
         return sums
 
@@ -80,10 +88,13 @@ def minicons(folder: Path, batch_size: int) -> Peer:
 
 def available(folder: Path) -> dict[str, Peer]:
     """Every peer that is installed, ready to run."""
-    peers: dict[str, Peer] = {"research loop": research_loop(folder)}
+    peers: dict[str, Peer] = {
+        "research loop, with ranks": research_loop(folder, ranks=True),
+        "research loop, no ranks": research_loop(folder, ranks=False),
+    }
     if importlib.util.find_spec("lm_eval"):
-        peers["lm-evaluation-harness, batch 8"] = lm_evaluation_harness(folder, 8)
-        peers["lm-evaluation-harness, batch 1"] = lm_evaluation_harness(folder, 1)
+        peers[HARNESS_8] = lm_evaluation_harness(folder, 8)
+        peers[HARNESS_1] = lm_evaluation_harness(folder, 1)
     if importlib.util.find_spec("minicons"):
         peers["minicons, batch 8"] = minicons(folder, 8)
     return peers

@@ -2,12 +2,12 @@
 
     bare forward     body and head product over full rows of the same number of tokens: the limit
     assay            tokenize + score, all core statistics, through the operators a run uses
-    research loop    one document at a time, full softmax and log_softmax
+    research loop    one document at a time, full softmax and log_softmax; ranks by argsort, or none
     peers            lm-evaluation-harness and minicons (extra `bench`): log-prob alone
 
 Same model and documents (log-normal lengths), one thread each, float32, turns interleaved. Useful tokens are those with
-a prediction. Agreement is the largest difference of a document's summed log-prob from assay's; lm-evaluation-harness
-feeds one token more and scores the first, so its sums are of something else and its column shows by how much.
+a prediction. Agreement is the largest difference of a document's summed log-prob from assay's over the ids that the
+peer feeds: lm-evaluation-harness puts a BOS before the text and scores the first token, as `--bos always` does.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from jobs.bench.measure import peak_extra_bytes, record, show, take_turns
-from jobs.bench.peers import available
+from jobs.bench.peers import FEEDS_BOS, available
 from jobs.bench.shapes import CONTEXT, random_model
+
+if TYPE_CHECKING:
+    from operators.tokenize import Bos
 
 MEAN_LOG_LENGTH, STD_LOG_LENGTH = 5.0, 0.8  # tokens: median 148, mean about 200
 
@@ -45,8 +48,10 @@ def bench_score(shape: str, rounds: int, n_documents: int, with_peers: bool) -> 
         peers = available(folder) if with_peers else {}
         variants |= {label: _bound(peer, texts) for label, peer in peers.items()}
         timings = take_turns(variants, rounds)
-        own = _sums(ours(texts))
-        differences = {label: _difference(peer(texts), own) for label, peer in peers.items()}
+        own, with_bos = _sums(ours(texts)), _sums(assay(folder, "always")(texts))
+        differences = {
+            label: _difference(peer(texts), with_bos if label in FEEDS_BOS else own) for label, peer in peers.items()
+        }
         memory = peak_extra_bytes(_prepare_assay, str(folder), texts)
     rows, results = [], {}
     for label, timing in timings.items():
@@ -89,10 +94,10 @@ def prepare(folder: Path, shape: str, n_documents: int) -> list[str]:
     tokenizer.train_from_iterator([text[:1_000_000]], trainer)
     model = random_model(shape, "float32")
     model.config.bos_token_id = model.config.eos_token_id = 0
-    model.generation_config = None
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>", "pad_token": "<eos>"}
+    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), "<eos>")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **special}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     lengths = np.exp(np.random.default_rng(0).normal(MEAN_LOG_LENGTH, STD_LOG_LENGTH, n_documents)).astype(int)
     encoded = tokenizer.encode(text[1_000_000:])
@@ -104,16 +109,16 @@ def prepare(folder: Path, shape: str, n_documents: int) -> list[str]:
     return texts
 
 
-def assay(folder: Path) -> Callable[[Sequence[str]], tuple[list[int], np.ndarray]]:
+def assay(folder: Path, bos: Bos = "auto") -> Callable[[Sequence[str]], tuple[list[int], np.ndarray]]:
     """tokenize + score, as the pipeline's steps do: (tokens a document, log-probs of all tokens)."""
     from operators.model_files import ModelOptions
     from operators.score import ScoreOptions, Scorer
-    from operators.tokenize import DocumentTokenizer
+    from operators.tokenize import DocumentTokenizer, TokenizeOptions
     from operators.windows import WindowOptions
     from schemas.flow import READ
 
     scorer = Scorer(ScoreOptions(ModelOptions(str(folder), device="cpu"), WindowOptions(CONTEXT, CONTEXT // 2)))
-    tokenizer = DocumentTokenizer.load(folder)
+    tokenizer = DocumentTokenizer.load(folder, TokenizeOptions(bos=bos))
 
     def run(texts: Sequence[str]) -> tuple[list[int], np.ndarray]:
         rows = [{"source": "bench", "row": i, "key": str(i), "text": text} for i, text in enumerate(texts)]

@@ -1,0 +1,229 @@
+"""Real text with known truth and no download: fragments of the running Python's own standard library.
+
+    <stdlib>/**/*.py -> cut (1 to 1.5 kB at line ends) -> drop tables and licence notices
+                     -> draw, domain by domain, fragments that share no passage with any drawn before
+                     -> label at random -> corpus.jsonl
+
+Labels are dealt after everything else is decided, so nothing in a text can tell its class: a classifier that sees only
+texts is at chance, and whatever a score separates is the model's memory. Price of that care: pairwise distinct text
+leaves about half of the library to draw from, still ten times what the demonstration needs.
+The text is the reader's own copy of Python (PSF licence); none of it is shipped.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sysconfig
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CORPUS_FILE = "corpus.jsonl"
+MEMBER, HELD_OUT = 1, 0
+
+MIN_BYTES = 1000  # from here on a fragment ends at the next blank line,
+MAX_BYTES = 1500  # and at this size at the next line end
+LINE_BYTES = 200  # longer lines are data, not prose or code
+LONG_LINE = 20  # characters, white space folded: no two fragments share a line this long,
+WORD_RUN = 8  # nor this many words in a row, however the lines are broken
+LETTERS = 0.68  # least share of letters among the visible characters: below it lie tables of numbers and code points
+
+_SKIPPED_FOLDERS = frozenset(
+    [
+        "__phello__",
+        "__pycache__",
+        "dist-packages",
+        "encodings",
+        "ensurepip",
+        "idle_test",
+        "lib-dynload",
+        "lib2to3",
+        "pydoc_data",
+        "site-packages",
+        "test",
+        "tests",
+        "turtledemo",
+    ]
+)
+_SKIPPED_FILES = (
+    "_sysconfigdata_*.py",
+    "config-*/*",
+    "html/entities.py",
+    "stringprep.py",
+    "this.py",
+)  # generated tables
+_NOTICES = ("copyright", "license", "licence", "all rights reserved")
+
+# Top-level module or package -> domain. What is not named is "system", so a later Python's new modules have a home.
+_DOMAINS = {
+    "concurrency": "asyncio asynchat asyncore concurrent multiprocessing queue sched selectors signal subprocess "
+    "_threading_local threading",
+    "files": "bz2 compression _compression dbm filecmp fileinput fnmatch genericpath glob gzip io lzma netrc ntpath os "
+    "pathlib pickle pickletools plistlib posixpath _pyio shelve shutil sqlite3 stat tarfile tempfile zipfile _zipfile",
+    "interface": "cmd curses getpass idlelib _pyrepl tkinter turtle",
+    "language": "_abc_py abc annotationlib _ast_unparse ast code codeop compileall contextlib copy copyreg "
+    "dataclasses dis enum functools importlib inspect keyword operator py_compile pyclbr _py_abc runpy symtable "
+    "tokenize types typing weakref _weakrefset zipimport",
+    "internet": "cgi cgitb email ftplib http imaplib ipaddress mailbox mailcap mimetypes nntplib poplib smtpd smtplib "
+    "socket socketserver ssl telnetlib urllib uuid webbrowser wsgiref xmlrpc",
+    "numbers": "bisect calendar colorsys collections _collections_abc datetime _pydatetime decimal _pydecimal "
+    "fractions graphlib hashlib heapq hmac numbers random secrets statistics _strptime zoneinfo",
+    "text": "base64 codecs configparser csv difflib gettext html json locale _markupbase pprint quopri re reprlib "
+    "shlex sre_compile sre_parse string textwrap tomllib xml",
+    "tools": "argparse bdb cProfile distutils doctest getopt logging modulefinder optparse pdb profile profiling "
+    "pstats pydoc tabnanny timeit trace traceback tracemalloc unittest venv warnings zipapp",
+}
+_DOMAIN_OF = {module: domain for domain, modules in _DOMAINS.items() for module in modules.split()}
+
+
+class SourcesMissingError(FileNotFoundError):
+    """This Python came without enough of its library as readable source."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A piece of one file. `source_file` is relative to the library, `line` is 1-based."""
+
+    source_file: str
+    line: int
+    text: str
+
+    @property
+    def domain(self) -> str:
+        top = self.source_file.partition("/")[0]
+        return _DOMAIN_OF.get(top.removesuffix(".py"), "system")
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """What identifies the text wherever it was copied to: its long lines and its runs of words, case folded."""
+        folded = (" ".join(line.split()) for line in self.text.casefold().split("\n"))
+        words = re.findall(r"\w+", self.text.casefold())
+        runs = (" ".join(words[i : i + WORD_RUN]) for i in range(len(words) - WORD_RUN + 1))
+        return frozenset((*(line for line in folded if len(line) >= LONG_LINE), *runs))
+
+
+@dataclass(frozen=True)
+class CorpusInfo:
+    """What was written: counts of documents and UTF-8 bytes, and documents per domain."""
+
+    path: Path
+    members: int
+    heldout: int
+    n_bytes: int
+    files: int
+    domains: dict[str, int]
+
+
+def build_corpus(
+    folder: Path, n_members: int = 200, n_heldout: int = 200, seed: int = 0, *, stdlib: Path | None = None
+) -> CorpusInfo:
+    """Write `corpus.jsonl` to `folder`: `n_members` documents of label 1 and `n_heldout` of label 0.
+
+    A line is `{"id", "text", "label", "domain", "source_file", "line"}`. The same arguments on the same Python give the
+    same bytes. Lines are in the order of the library, so neither ids nor order tell the class.
+
+    Raises:
+        SourcesMissingError: the library is absent, zipped or stripped of sources, or too small for the numbers asked.
+        ValueError: a count below 1.
+    """
+    if n_members < 1 or n_heldout < 1:
+        raise ValueError(f"a demonstration needs members and held-out text, got {n_members} and {n_heldout}")
+    library = stdlib or Path(sysconfig.get_paths()["stdlib"])
+    rng = random.Random(seed)
+    drawn = draw_fragments(fragments(library), n_members + n_heldout, rng)
+    if len(drawn) < n_members + n_heldout:
+        raise SourcesMissingError(
+            f"{library} holds {len(drawn)} distinct fragments of Python source and the demonstration needs "
+            f"{n_members + n_heldout}. This Python was installed without its library's .py files, or with them in a "
+            "zip: run the demonstration with a regular CPython (python.org, a system package, uv, conda)."
+        )
+    labels = [MEMBER] * n_members + [HELD_OUT] * n_heldout
+    rng.shuffle(labels)
+    labelled = sorted(zip(drawn, labels, strict=True), key=lambda pair: (pair[0].source_file, pair[0].line))
+    return _write(folder, labelled)
+
+
+def fragments(library: Path) -> Iterator[Fragment]:
+    """Every usable fragment of the library, in path order."""
+    for path in sorted(library.rglob("*.py"), key=lambda path: path.relative_to(library).as_posix()):
+        relative = path.relative_to(library)
+        if _SKIPPED_FOLDERS.intersection(relative.parts) or any(relative.match(glob) for glob in _SKIPPED_FILES):
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError):
+            continue  # a few files are in other encodings on purpose, and a library may hold dangling links
+        yield from filter(_is_prose_or_code, cut(relative.as_posix(), text))
+
+
+def cut(source_file: str, text: str) -> Iterator[Fragment]:
+    """Consecutive fragments of one file, ending at a blank line where one comes in time; the short rest is dropped."""
+    start, size, lines = 0, 0, text.split("\n")  # not splitlines: form feeds separate pages inside the library's files
+    for i, line in enumerate(lines):
+        size += len(line.encode()) + 1
+        if size >= MAX_BYTES or (size >= MIN_BYTES and not line.strip()):
+            yield Fragment(source_file, start + 1, "\n".join(lines[start : i + 1]) + "\n")
+            start, size = i + 1, 0
+
+
+def draw_fragments(candidates: Iterable[Fragment], n: int, rng: random.Random) -> list[Fragment]:
+    """Up to `n` random fragments, as evenly over domains as they last, no two of which share a mark."""
+    by_domain: dict[str, list[Fragment]] = {}
+    for fragment in candidates:
+        by_domain.setdefault(fragment.domain, []).append(fragment)
+    for pool in by_domain.values():
+        rng.shuffle(pool)
+    turns = deque(by_domain[domain] for domain in sorted(by_domain))
+    drawn: list[Fragment] = []
+    seen: set[str] = set()
+    while turns and len(drawn) < n:
+        pool = turns.popleft()
+        while pool:
+            fragment = pool.pop()
+            marks = fragment.marks
+            if seen.isdisjoint(marks):
+                drawn.append(fragment)
+                seen |= marks
+                turns.append(pool)
+                break
+    return drawn
+
+
+def _is_prose_or_code(fragment: Fragment) -> bool:
+    visible = "".join(fragment.text.split())
+    folded = fragment.text.casefold()
+    return (
+        max(map(len, fragment.text.split("\n"))) <= LINE_BYTES
+        and sum(map(str.isalpha, visible)) >= LETTERS * len(visible)
+        and not any(notice in folded for notice in _NOTICES)
+    )
+
+
+def _write(folder: Path, labelled: list[tuple[Fragment, int]]) -> CorpusInfo:
+    """Write all lines or none: the file appears under its name only when it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CORPUS_FILE
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as out:
+        for fragment, label in labelled:
+            record = {
+                "id": f"{fragment.source_file}:{fragment.line}",
+                "text": fragment.text,
+                "label": label,
+                "domain": fragment.domain,
+                "source_file": fragment.source_file,
+                "line": fragment.line,
+            }
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+    partial.replace(path)
+    return CorpusInfo(
+        path=path,
+        members=sum(label == MEMBER for _, label in labelled),
+        heldout=sum(label == HELD_OUT for _, label in labelled),
+        n_bytes=sum(len(fragment.text.encode()) for fragment, _ in labelled),
+        files=len({fragment.source_file for fragment, _ in labelled}),
+        domains=dict(sorted(Counter(fragment.domain for fragment, _ in labelled).items())),
+    )
