@@ -11,8 +11,11 @@ tables as it sees fit, and a document's rows must stay in the part that is named
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
@@ -181,15 +184,15 @@ class _cluster:  # noqa: N801 - used as a statement
 
         if ray.is_initialized():
             return
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side warns of what Ray Data does by design
-        if self.address:
-            ray.init(address=self.address, **quiet)
-        else:
-            cores = self.actors or os.cpu_count() or 1
-            # One logical CPU more than cores: the light tasks run beside the scoring actors instead of waiting for
-            # them.
-            ray.init(address="local", num_cpus=cores + 1, include_dashboard=False, **quiet)
+        with _stderr_on_failure():
+            if self.address:
+                ray.init(address=self.address, **quiet)
+            else:
+                cores = self.actors or os.cpu_count() or 1
+                # One logical CPU more than cores: the light tasks run beside the scoring actors, not after them.
+                ray.init(address="local", num_cpus=cores + 1, include_dashboard=False, **quiet)
         self.started = True
 
     def __exit__(self, *_: object) -> None:
@@ -197,3 +200,21 @@ class _cluster:  # noqa: N801 - used as a statement
 
         if self.started:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _stderr_on_failure() -> Iterator[None]:
+    """Hold back what native code writes to standard error, such as notes on its log level; show it if starting fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -2,11 +2,13 @@
 
     <stdlib>/**/*.py -> cut (1 to 1.5 kB at line ends) -> drop tables and licence notices
                      -> draw, domain by domain, fragments that share no passage with any drawn before
-                     -> label at random -> corpus.jsonl
+                     -> deal labels and copies at random -> corpus.jsonl
 
 Labels are dealt after everything else is decided, so nothing in a text can tell its class: a classifier that sees only
 texts is at chance, and whatever a score separates is the model's memory. Price of that care: pairwise distinct text
-leaves about half of the library to draw from, still ten times what the demonstration needs.
+leaves about two fifths of the library to draw from, still nine times what the demonstration needs.
+Members are not all alike: training shows each 1, 3, 9 or 27 times, as crawled text repeats itself, so that the corpus
+holds both the hard case of membership (text seen once) and text that can be extracted word for word.
 The text is the reader's own copy of Python (PSF licence); none of it is shipped.
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 
 CORPUS_FILE = "corpus.jsonl"
 MEMBER, HELD_OUT = 1, 0
+COPIES = (1, 3, 9, 27)  # how often training shows a member: a quarter of them each
 
 MIN_BYTES = 1000  # from here on a fragment ends at the next blank line,
 MAX_BYTES = 1500  # and at this size at the next line end
@@ -79,8 +82,8 @@ _DOMAINS = {
 _DOMAIN_OF = {module: domain for domain, modules in _DOMAINS.items() for module in modules.split()}
 
 
-class SourcesMissingError(FileNotFoundError):
-    """This Python came without enough of its library as readable source."""
+class DemoError(RuntimeError):
+    """The demonstration cannot run here as asked; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,10 @@ class Fragment:
     source_file: str
     line: int
     text: str
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.source_file, self.line
 
     @property
     def domain(self) -> str:
@@ -107,26 +114,28 @@ class Fragment:
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """What was written: counts of documents and UTF-8 bytes, and documents per domain."""
+    """What was written: documents and UTF-8 bytes, and documents by domain and by copies (0 is held out)."""
 
     path: Path
     members: int
     heldout: int
+    copies: dict[int, int]
     n_bytes: int
     files: int
     domains: dict[str, int]
 
 
 def build_corpus(
-    folder: Path, n_members: int = 200, n_heldout: int = 200, seed: int = 0, *, stdlib: Path | None = None
+    folder: Path, n_members: int = 160, n_heldout: int = 160, seed: int = 0, *, stdlib: Path | None = None
 ) -> CorpusInfo:
     """Write `corpus.jsonl` to `folder`: `n_members` documents of label 1 and `n_heldout` of label 0.
 
-    A line is `{"id", "text", "label", "domain", "source_file", "line"}`. The same arguments on the same Python give the
-    same bytes. Lines are in the order of the library, so neither ids nor order tell the class.
+    A line is `{"id", "text", "label", "domain", "source_file", "line", "copies"}`; `copies` is how often training is to
+    show the text, 0 for held-out. The same arguments on the same Python give the same bytes. Lines are in the order of
+    the library, so neither ids nor order tell the class.
 
     Raises:
-        SourcesMissingError: the library is absent, zipped or stripped of sources, or too small for the numbers asked.
+        DemoError: the library is absent, zipped or stripped of sources, or too small for the numbers asked.
         ValueError: a count below 1.
     """
     if n_members < 1 or n_heldout < 1:
@@ -135,15 +144,14 @@ def build_corpus(
     rng = random.Random(seed)
     drawn = draw_fragments(fragments(library), n_members + n_heldout, rng)
     if len(drawn) < n_members + n_heldout:
-        raise SourcesMissingError(
+        raise DemoError(
             f"{library} holds {len(drawn)} distinct fragments of Python source and the demonstration needs "
             f"{n_members + n_heldout}. This Python was installed without its library's .py files, or with them in a "
             "zip: run the demonstration with a regular CPython (python.org, a system package, uv, conda)."
         )
-    labels = [MEMBER] * n_members + [HELD_OUT] * n_heldout
-    rng.shuffle(labels)
-    labelled = sorted(zip(drawn, labels, strict=True), key=lambda pair: (pair[0].source_file, pair[0].line))
-    return _write(folder, labelled)
+    copies = [COPIES[i % len(COPIES)] for i in range(n_members)] + [0] * n_heldout
+    rng.shuffle(copies)
+    return _write(folder, sorted(zip(drawn, copies, strict=True), key=lambda dealt: dealt[0].place))
 
 
 def fragments(library: Path) -> Iterator[Fragment]:
@@ -202,28 +210,34 @@ def _is_prose_or_code(fragment: Fragment) -> bool:
     )
 
 
-def _write(folder: Path, labelled: list[tuple[Fragment, int]]) -> CorpusInfo:
+def _write(folder: Path, dealt: list[tuple[Fragment, int]]) -> CorpusInfo:
     """Write all lines or none: the file appears under its name only when it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CORPUS_FILE
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8", newline="\n") as out:
-        for fragment, label in labelled:
-            record = {
-                "id": f"{fragment.source_file}:{fragment.line}",
-                "text": fragment.text,
-                "label": label,
-                "domain": fragment.domain,
-                "source_file": fragment.source_file,
-                "line": fragment.line,
-            }
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+        for fragment, copies in dealt:
+            out.write(json.dumps(_record(fragment, copies)) + "\n")
     partial.replace(path)
+    by_copies = Counter(copies for _, copies in dealt)
     return CorpusInfo(
         path=path,
-        members=sum(label == MEMBER for _, label in labelled),
-        heldout=sum(label == HELD_OUT for _, label in labelled),
-        n_bytes=sum(len(fragment.text.encode()) for fragment, _ in labelled),
-        files=len({fragment.source_file for fragment, _ in labelled}),
-        domains=dict(sorted(Counter(fragment.domain for fragment, _ in labelled).items())),
+        members=len(dealt) - by_copies[0],
+        heldout=by_copies[0],
+        copies=dict(sorted(by_copies.items())),
+        n_bytes=sum(len(fragment.text.encode()) for fragment, _ in dealt),
+        files=len({fragment.source_file for fragment, _ in dealt}),
+        domains=dict(sorted(Counter(fragment.domain for fragment, _ in dealt).items())),
     )
+
+
+def _record(fragment: Fragment, copies: int) -> dict[str, str | int]:
+    return {
+        "id": f"{fragment.source_file}:{fragment.line}",
+        "text": fragment.text,
+        "label": MEMBER if copies else HELD_OUT,
+        "domain": fragment.domain,
+        "source_file": fragment.source_file,
+        "line": fragment.line,
+        "copies": copies,
+    }

@@ -14,33 +14,48 @@ from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from jobs.demo.training import prepare_demo
-from operators.blind import blind_baseline
+from jobs.demo.corpus import CorpusInfo, build_corpus
+from jobs.demo.training import Progress, TrainingInfo, train
+from operators.blind import BlindResult, blind_baseline
 from operators.catalog import connect, query
-from operators.evaluate import Evaluation, evaluate
+from operators.evaluate import Evaluation, Interval, evaluate
 from operators.scores import score_table
 from pipelines.config import ScoreConfig
 
+FAMILIES = ("membership", "detection")  # scores of which a higher value says "seen"; fit runs the other way
 LEVEL = 0.05  # false-positive rate of the TPR column
 PASSAGE_TOKENS = 24
 QUERIES = (
-    ("the tokens that members know and held-out texts do not, by domain",
-     "select domain, label, round(avg(logprob), 3) as logprob, round(avg((rank = 1)::int), 3) as top1\n"
-     "from tokens join documents using (run_id, doc_id) group by all order by all"),
-    ("bits per byte of each domain", "from bits_per_byte('demo') order by all"),
-    ("Min-K%++ of every document, most member-like first",
-     "select key, label, round(score, 3) as score\n"
-     "from min_k_plus_plus('demo', ratio := 0.2) join documents using (run_id, doc_id) order by score desc limit 5"),
-)  # fmt: skip
+    (
+        "does the score grow with how often training showed the text?",
+        """select attributes['copies']::int as copies, count(*) as documents, round(avg(score), 3) as min_k_plus_plus
+        from min_k_plus_plus('demo') join documents using (run_id, doc_id) group by all order by all""",
+    ),
+    (
+        "how many bits a byte does the model need, by domain?",
+        """select domain, n_documents as documents, n_bytes as bytes, round(paloma, 3) as bits_per_byte
+        from bits_per_byte('demo') where level = 'domain' order by bits_per_byte""",
+    ),
+    (
+        "which longest runs of tokens would the model have written itself (rank 1 throughout)?",
+        """with r as (
+          select doc_id, position - row_number() over (partition by doc_id order by position) as island
+          from tokens where run_id = 'demo' and rank = 1)
+        select key, label, domain, count(*) as tokens from r join documents using (doc_id) where run_id = 'demo'
+        group by key, label, domain, island order by tokens desc, key limit 5""",
+    ),
+)
 
 # The passages: windows of tokens of one document, by mean log-prob; one window a document.
 _PASSAGES = """
 with windows as (
   select doc_id, position, byte_start, label, key, text,
-    avg(logprob) over w as mean, count(logprob) over w as n, max(byte_start + n_bytes) over w as byte_end
+    avg(logprob) over w as mean, count(logprob) over w as n, max(byte_start + tokens.n_bytes) over w as byte_end
   from tokens join documents using (run_id, doc_id)
   where run_id = $run_id
   window w as (partition by doc_id order by position rows between current row and $more following)),
@@ -54,9 +69,11 @@ select key, label, mean, text, byte_start, byte_end from best order by {order}, 
 def run_demo(folder: Path, seed: int, engine: str) -> list[Evaluation]:
     """Run the verb and return what the table shows."""
     console = Console(soft_wrap=True)
-    demo = prepare_demo(folder, seed=seed, say=lambda line: console.print(Text(line)))
+    corpus = build_corpus(folder, seed=seed)
+    _say_corpus(corpus, console)
+    _say_training(_train(corpus, folder / "model", seed), console)
     lake, run_id = folder / "lake", "demo"
-    _score(demo.corpus, demo.model, lake, run_id, engine, console)
+    _score(corpus.path, folder / "model", lake, run_id, engine, console)
     results = evaluate_run(lake, run_id)
     console.print(_results_table(results, _blind(lake, run_id)))
     _print_verdict(results, console)
@@ -65,13 +82,44 @@ def run_demo(folder: Path, seed: int, engine: str) -> list[Evaluation]:
     return results
 
 
+def _say_corpus(corpus: CorpusInfo, console: Console) -> None:
+    where = f"{corpus.path} ({corpus.members} members, {corpus.heldout} held out, dealt at random)"
+    console.print(Text(f"corpus: fragments of this Python's own standard library in {where}"))
+
+
+def _train(corpus: CorpusInfo, folder: Path, seed: int) -> TrainingInfo:
+    """Train with a bar on a terminal; in a log, silence until it is done."""
+    bar = Bar(TextColumn("training"), BarColumn(), TextColumn("{task.description}"), transient=True)
+    with bar:
+        task = bar.add_task("", total=1.0)
+
+        def advance(at: Progress) -> None:
+            said = f"step {at.step} of {at.steps}, loss {at.loss:.2f} nats/token, {at.seconds:.0f} s"
+            bar.update(task, completed=at.fraction, description=said)
+
+        return train(corpus.path, folder, seed=seed, on_progress=advance)
+
+
+def _say_training(info: TrainingInfo, console: Console) -> None:
+    if info.reused:
+        console.print(Text(f"model: {info.folder}, trained before ({info.parameters:,} parameters)"))
+        return
+    loss = f"loss {info.loss_start:.2f} -> {info.loss_end:.2f} nats/token"
+    console.print(Text(f"model: {info.folder}, {info.parameters:,} parameters, {loss} in {info.seconds:.0f} s"))
+    if info.stopped_early:
+        console.print(
+            f"training stopped after {info.steps} of {info.planned_steps} steps: this machine is slow, so the scores "
+            "below separate less than they would"
+        )
+
+
 def _score(corpus: Path, model: Path, lake: Path, run_id: str, engine: str, console: Console) -> None:
     from pipelines.plan import ResumeError, make_plan
     from pipelines.score import score_corpus
 
     config = ScoreConfig.parse(
         model=str(model), input=(str(corpus),), lake=str(lake), run_id=run_id, engine=engine,
-        id_column="id", label_column="label", domain_column="domain", keep_columns=("source_file", "line"),
+        id_column="id", label_column="label", domain_column="domain", keep_columns=("source_file", "line", "copies"),
     )  # fmt: skip
     try:
         plan = make_plan(config)
@@ -102,38 +150,35 @@ def evaluate_run(lake: Path, run_id: str) -> list[Evaluation]:
     scores: dict[str, list[float | None]] = {}
     rows = zip(*(table[c].to_pylist() for c in ("family", "score", "doc_id", "value")), strict=True)
     for family, score, doc_id, value in rows:
-        if doc_id in ids:
-            scores.setdefault(f"{family}/{score}", [None] * len(ids))[ids[doc_id]] = value
+        if doc_id in ids and family in FAMILIES:
+            scores.setdefault(score, [None] * len(ids))[ids[doc_id]] = value
     results = evaluate(scores, [label for _, label in labels], levels=(LEVEL,))
     return sorted(results, key=lambda result: -result.auroc)
 
 
-def _blind(lake: Path, run_id: str) -> list[Any]:
+def _blind(lake: Path, run_id: str) -> list[BlindResult]:
     rows = query(str(lake), "select * from documents where run_id = $run_id", parameters={"run_id": run_id})
     return blind_baseline(rows)
 
 
-def _results_table(results: list[Evaluation], blind: list[Any]) -> Table:
-    table = Table(title="\nMembers against held-out text", title_justify="left", box=None, header_style="bold")
-    for name, justify in (("score", "left"), ("n", "right"), ("AUROC", "right"), ("95 % interval", "right"),
-                          ("TPR at 5 % FPR", "right"), ("95 % interval ", "right")):  # fmt: skip
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+def _results_table(results: list[Evaluation], blind: list[BlindResult]) -> Table:
+    sizes = f"{results[0].n_positive} members against {results[0].n_negative} held-out documents"
+    table = Table(title=f"\n{sizes}", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("score", no_wrap=True)
+    for name in ("AUROC", "95 % interval", "TPR at 5 % FPR", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         tpr = result.tpr_at_fpr[0]
-        table.add_row(
-            result.name, f"{result.n_positive}+{result.n_negative}", f"{result.auroc:.3f}",
-            _interval(result.auroc_interval), f"{tpr.tpr:.3f}", _interval(tpr.interval),
-        )  # fmt: skip
+        tpr_cells = f"{tpr.tpr:.3f}", _interval(tpr.interval)
+        table.add_row(result.name, f"{result.auroc:.3f}", _interval(result.auroc_interval), *tpr_cells)
     table.add_section()
-    for result in blind:
-        table.add_row(
-            f"blind: {result.features}", f"{result.n_positive}+{result.n_negative}", f"{result.auroc:.3f}",
-            _interval(result.interval), "", "", style="dim",
-        )  # fmt: skip
+    for baseline in blind:
+        cells = f"{baseline.auroc:.3f}", _interval(baseline.interval), "", ""
+        table.add_row(f"blind: {baseline.features}", *cells, style="dim")
     return table
 
 
-def _interval(interval: Any) -> str:
+def _interval(interval: Interval) -> str:
     return f"{interval.low:.3f} .. {interval.high:.3f}"
 
 
