@@ -204,7 +204,7 @@ class _cluster:  # noqa: N801 - used as a statement
 
 @contextlib.contextmanager
 def _stderr_on_failure() -> Iterator[None]:
-    """Hold back what native code writes to standard error, such as notes on its log level; show it if starting fails."""
+    """Hold back what native code writes to standard error (notes on its log level), and show it if starting fails."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:

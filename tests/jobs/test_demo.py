@@ -1,0 +1,65 @@
+"""The demo in miniature: few documents, few steps, one process; everything else is what a user gets."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from pathlib import Path
+
+import pytest
+
+from jobs.demo import run
+from operators.lake import Lake
+from operators.verify import verify
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[run.Evaluation]]:
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "build_corpus", functools.partial(run.build_corpus, n_members=24, n_heldout=24))
+        patch.setattr(run, "train", functools.partial(run.train, steps=40))
+        for _ in range(2):  # the second time everything is there already
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                results = run.run_demo(folder, 0, "inline")
+    return folder, said.getvalue(), results
+
+
+def test_scores_and_blind_baselines_are_printed(demo: tuple[Path, str, list[run.Evaluation]]) -> None:
+    _, said, results = demo
+    names = {result.name for result in results}
+    assert names == {"loss", "zlib", "min_k", "min_k_plus_plus", "log_rank", "lrr", "fast_detectgpt"}
+    for name in names | {"blind: words", "blind: lengths", "blind: zlib", "24 members against 24 held-out"}:
+        assert name in said
+    assert all(result.undefined_positive == result.undefined_negative == 0 for result in results)
+
+
+def test_members_are_separated_even_after_forty_steps(demo: tuple[Path, str, list[run.Evaluation]]) -> None:
+    assert next(r for r in demo[2] if r.name == "min_k_plus_plus").auroc > 0.6
+
+
+def test_a_second_run_trains_and_scores_nothing(demo: tuple[Path, str, list[run.Evaluation]]) -> None:
+    assert "trained before" in demo[1]
+    assert "scored already" in demo[1]
+
+
+def test_passages_and_queries_are_shown(demo: tuple[Path, str, list[run.Evaluation]]) -> None:
+    folder, said, _ = demo
+    assert said.count("nats/token  member") + said.count("nats/token  held out") == 6
+    assert said.count(f"assay sql {folder / 'lake'}") == 3
+    assert "bits_per_byte" in said
+
+
+def test_its_lake_verifies(demo: tuple[Path, str, list[run.Evaluation]]) -> None:
+    assert verify(Lake(str(demo[0] / "lake"))) == []
+
+
+def test_another_seed_in_the_same_folder_scores_anew(demo: tuple[Path, str, list[run.Evaluation]]) -> None:
+    folder = demo[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "build_corpus", functools.partial(run.build_corpus, n_members=6, n_heldout=6))
+        patch.setattr(run, "train", functools.partial(run.train, steps=2))
+        results = run.run_demo(folder, 1, "inline")
+    assert results[0].n_positive + results[0].n_negative == 12
