@@ -26,7 +26,8 @@ def check_lake(lake: str) -> None:
 
 
 def run_catalog(lake: str) -> None:
-    from operators.catalog import query, write_catalog
+    from operators.catalog import write_catalog
+    from operators.query import query
 
     check_lake(lake)
     path = write_catalog(lake)
@@ -37,7 +38,7 @@ def run_catalog(lake: str) -> None:
 
 def run_sql(lake: str, sql: str, fmt: str, output: Path | None) -> None:
     """Run one SELECT and print its rows, or write them to `output`."""
-    from operators.catalog import query
+    from operators.query import query
 
     check_lake(lake)
     rows = query(lake, sys.stdin.read() if sql == "-" else sql)

@@ -18,8 +18,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,6 @@ _PART_GLOB = "[0-9a-f]" * 32 + ".parquet"
 _PARTITIONS: Mapping[str, tuple[str, ...]] = {
     t.name: tuple(c.name for c in t.columns if c.is_partition) for t in (TOKENS, DOCUMENTS, REJECTS, PAIRS)
 }
-
-
-class QueryError(ValueError):
-    """A query was refused or failed. The message is DuckDB's, with a hint on its last line where one helps."""
 
 
 # The ledger: where each column of `runs` lies in `<lake>/runs/<run_id>.json`.
@@ -99,14 +94,14 @@ def _as_column(value: Any, column: Column) -> Any:
 def _ledger_sql(column: Column) -> str:
     """The same look-up in SQL, over a column `json`."""
     operator = "->" if pa.types.is_list(column.type) else "->>"
-    found = [f"json {operator} {_quote('$.' + '.'.join(path))}" for path in _LEDGER_PATHS[column.name]]
+    found = [f"json {operator} {quote('$.' + '.'.join(path))}" for path in _LEDGER_PATHS[column.name]]
     return f"coalesce({', '.join(found)})::{column.sql_type}"
 
 
 # Views
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -114,20 +109,20 @@ def _name(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def _escape_glob(path: str) -> str:
+def escape_glob(path: str) -> str:
     return re.sub(r"[*?\[]", lambda match: f"[{match[0]}]", path)
 
 
 def _globs(root: str, table: Table, runs: Sequence[str] | None) -> str:
     """SQL list of the patterns that match a table's files, of some runs or of all."""
-    folder = f"{_escape_glob(root)}/{table.name}"
+    folder = f"{escape_glob(root)}/{table.name}"
     if table is RUNS:
         patterns = [f"{folder}/{run}.json" for run in ("*" if runs is None else runs)]
     else:
         first, *others = _PARTITIONS[table.name]
         below = "".join(f"/{name}=*" for name in others)
         patterns = [f"{folder}/{first}={run}{below}/{_PART_GLOB}" for run in ("*" if runs is None else runs)]
-    return "[" + ", ".join(_quote(pattern) for pattern in patterns) + "]"
+    return "[" + ", ".join(quote(pattern) for pattern in patterns) + "]"
 
 
 def _typed_nothing(table: Table, *more: str) -> str:
@@ -142,7 +137,7 @@ def _select_list(table: Table) -> str:
 
 
 def _parquet_view(root: str, table: Table, runs: Sequence[str] | None) -> str:
-    hive_types = ", ".join(f"{_quote(name)}: VARCHAR" for name in _PARTITIONS[table.name])
+    hive_types = ", ".join(f"{quote(name)}: VARCHAR" for name in _PARTITIONS[table.name])
     rows = f"""
         {_typed_nothing(table, "null::VARCHAR as filename")}
         union all by name
@@ -182,10 +177,10 @@ def _create_catalog(connection: duckdb.DuckDBPyConnection, root: str, runs: Sequ
 
 def _comment(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     grain = f"one row: {table.row}; key ({', '.join(table.key)})"
-    connection.execute(f"comment on view {table.name} is {_quote(grain)}")
+    connection.execute(f"comment on view {table.name} is {quote(grain)}")
     comments = {c.name: c.comment for c in table.columns} | dict(table.view_columns)
     for name, comment in comments.items():
-        connection.execute(f"comment on column {table.name}.{_name(name)} is {_quote(comment)}")
+        connection.execute(f"comment on column {table.name}.{_name(name)} is {quote(comment)}")
 
 
 # Connections
@@ -207,14 +202,14 @@ def connect(
         ValueError: no or unsound `runs`; or the path has a folder named `<column>=...` or a backslash, so that DuckDB
             would read other things.
     """
-    storage = _storage(lake, storage_options)
+    storage = open_storage(lake, storage_options)
     chosen = None if runs is None else [check_run_id(run) for run in runs]
     if chosen == []:
         raise ValueError("runs: name at least one, or leave it out for all")
     connection = duckdb.connect()
     try:
         _configure(connection, storage)
-        _create_catalog(connection, _root(storage), chosen)
+        _create_catalog(connection, root_of(storage), chosen)
     except BaseException:
         connection.close()
         raise
@@ -230,18 +225,18 @@ def write_catalog(lake: str | os.PathLike[str], storage_options: Mapping[str, An
     Raises:
         FileNotFoundError, ValueError: as `connect`.
     """
-    storage = _storage(lake, storage_options)
+    storage = open_storage(lake, storage_options)
     with tempfile.TemporaryDirectory(prefix="assay-catalog-") as folder:
         path = Path(folder) / CATALOG_FILE
         with duckdb.connect(str(path)) as connection:
             _configure(connection, storage)
-            _create_catalog(connection, _root(storage), None)
+            _create_catalog(connection, root_of(storage), None)
         storage.delete(f"{CATALOG_FILE}.wal")  # left by a shell that was killed; it belongs to the old file
         storage.write(CATALOG_FILE, path.read_bytes())
     return storage.uri(CATALOG_FILE)
 
 
-def _storage(lake: str | os.PathLike[str], options: Mapping[str, Any] | None) -> Storage:
+def open_storage(lake: str | os.PathLike[str], options: Mapping[str, Any] | None) -> Storage:
     storage = Storage(os.fspath(lake), dict(options or {}))
     if storage.is_local and not Path(storage.root).is_dir():
         raise FileNotFoundError(f"no lake at {storage.root}: not a folder")
@@ -254,7 +249,7 @@ def _storage(lake: str | os.PathLike[str], options: Mapping[str, Any] | None) ->
     return storage
 
 
-def _root(storage: Storage) -> str:
+def root_of(storage: Storage) -> str:
     return storage.root.rstrip("/")
 
 
@@ -266,118 +261,4 @@ def _configure(connection: duckdb.DuckDBPyConnection, storage: Storage) -> None:
         connection.register_filesystem(fresh.filesystem)
     connection.execute("set python_enable_replacements = false")
     connection.execute("set TimeZone = 'UTC'")
-    connection.execute(f"set temp_directory = {_quote(str(Path(tempfile.gettempdir()) / 'assay-duckdb'))}")
-
-
-# Read-only queries
-
-_EXPLAIN = re.compile(r"explain\s+(analyze\s+)?", re.IGNORECASE)
-_READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
-
-
-def query(
-    lake: str | os.PathLike[str],
-    sql: str,
-    *,
-    parameters: Mapping[str, Any] | Sequence[Any] | None = None,
-    runs: Iterable[str] | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-) -> pa.Table:
-    """Run one SELECT-like statement (SELECT, FROM, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) of a stranger over the lake.
-
-    It can read the lake and nothing else: other files, the network, extensions, settings and writing are shut off.
-
-    Raises:
-        QueryError: the statement is not one SELECT, or DuckDB refused it or failed on it.
-    """
-    with query_batches(lake, sql, parameters=parameters, runs=runs, storage_options=storage_options) as reader:
-        return reader.read_all()
-
-
-@contextmanager
-def query_batches(
-    lake: str | os.PathLike[str],
-    sql: str,
-    *,
-    parameters: Mapping[str, Any] | Sequence[Any] | None = None,
-    runs: Iterable[str] | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-    batch_rows: int = 122_880,
-) -> Iterator[pa.RecordBatchReader]:
-    """As `query`, for results that may not fit in memory: `with query_batches(...) as reader` holds a batch at a time.
-
-    Raises:
-        QueryError: as `query`, on entering or while reading.
-    """
-    with connect(lake, runs=runs, storage_options=storage_options) as connection:
-        try:
-            _lock(connection, _storage(lake, storage_options))
-            relation = connection.sql(_one_select(connection, sql), params=parameters)
-            reader = relation.to_arrow_reader(batch_rows)
-        except duckdb.Error as error:
-            raise QueryError(_explain(error)) from error
-        yield pa.RecordBatchReader.from_batches(reader.schema, _batches(reader))
-
-
-def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from reader
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise QueryError(_explain(error)) from error
-
-
-def _lock(connection: duckdb.DuckDBPyConnection, storage: Storage) -> None:
-    """Leave nothing to reach but the lake. DuckDB would still let COPY write into it: `_one_select` sees to that."""
-    root = _root(storage)
-    # Both spellings: the files of the lake, and the patterns of our views, which DuckDB checks before it expands them.
-    allowed = [f"{root}/", f"{_escape_glob(root)}/"]
-    connection.execute(f"set allowed_directories = [{', '.join(map(_quote, dict.fromkeys(allowed)))}]")
-    connection.execute("set autoinstall_known_extensions = false")
-    connection.execute("set autoload_known_extensions = false")
-    connection.execute("set enable_external_access = false")
-    connection.execute("set lock_configuration = true")
-
-
-def _one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
-    """Return the statement if it only reads.
-
-    Its type alone does not say so: to DuckDB `with x as (copy ... to 'file') from x` is a SELECT. So the parse tree is
-    searched for nodes other than those that read.
-    """
-    statements = connection.extract_statements(sql)
-    if len(statements) != 1:
-        raise QueryError(f"expected one statement, found {len(statements)}")
-    text = statements[0].query
-    prefix = _EXPLAIN.match(text)
-    body = text[prefix.end() :] if prefix else text
-    tree = connection.execute("select json_serialize_sql($sql)", {"sql": body}).fetchall()[0][0]
-    serialized = json.loads(tree)
-    if serialized["error"] or set(_node_types(serialized["statements"])) - _READING_NODES:
-        raise QueryError("only statements that read are run here: SELECT, FROM, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN")
-    return text
-
-
-def _node_types(tree: Any) -> Iterator[str]:
-    """The types of all query nodes in a serialized statement."""
-    if isinstance(tree, dict):
-        kind = tree.get("type")
-        if isinstance(kind, str) and kind.endswith("_NODE"):
-            yield kind
-        tree = list(tree.values())
-    if isinstance(tree, list):
-        for child in tree:
-            yield from _node_types(child)
-
-
-_HINTS = (
-    ("Table with name", "the tables here are " + ", ".join(table.name for table in TABLES)),
-    ("Function with name", "the scores: select function_name, comment from duckdb_functions() where comment <> ''"),
-    ("Referenced column", "`describe tokens` (or another table) lists its columns"),
-    ("have a column named", "`describe tokens` (or another table) lists its columns"),
-)
-
-
-def _explain(error: Exception) -> str:
-    message = str(error)
-    hint = next((hint for mark, hint in _HINTS if mark in message), None)
-    return message if hint is None else f"{message}\nhint: {hint}"
+    connection.execute(f"set temp_directory = {quote(str(Path(tempfile.gettempdir()) / 'assay-duckdb'))}")

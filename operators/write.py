@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from operators.identity import doc_id
 from operators.lake import Lake, Part, documents_part_name, rejects_part_name
+from operators.parquet import encode
 from operators.precision import Precision, at_precision
 from schemas import DOCUMENTS, REJECTS, TOKENS, Reason, Table, check_run_id, flow
 
@@ -40,47 +40,6 @@ MANIFEST = pa.schema(
     ]
 )
 
-
-class Stored(NamedTuple):
-    """How Parquet stores one column: encoding and zstd level."""
-
-    encoding: str
-    level: int = 1
-
-
-_SPLIT, _DELTA, _DICTIONARY, _PLAIN = "BYTE_STREAM_SPLIT", "DELTA_BINARY_PACKED", "RLE_DICTIONARY", "PLAIN"
-
-# Measured on 600,000 tokens of English prose (GPT-2 ids, statistics of an n-gram model), bytes a token, the best of the
-# alternatives in brackets. Level 1 wherever a higher one gains nothing: on split bytes it finds only chance matches.
-STORED: dict[str, Stored] = {
-    "doc_id": Stored(_DICTIONARY),  # 0.015: runs of equal values
-    "position": Stored(_DELTA),  # 0.02 [split 0.02, plain 0.03]
-    "token_id": Stored(_PLAIN, 9),  # 1.35: repeated phrases are matches of whole ids [split 1.45, dictionary 1.57]
-    "byte_start": Stored(_DELTA, 3),  # 0.59 [split, level 9: 0.80]
-    "n_bytes": Stored(_SPLIT),  # 0.41 [dictionary 0.52, delta 0.60]
-    "rank": Stored(_SPLIT),  # 0.94: exact, heavy-tailed [dictionary 1.2, plain 1.2]
-    "entropy": Stored(_SPLIT, 6),  # 0.93 [level 1: 0.96]; two of its four byte streams are empty, and so below
-    "logprob_std": Stored(_SPLIT, 6),  # 0.89 [level 1: 0.92]
-    "renyi_half": Stored(_SPLIT, 6),
-    "renyi_2": Stored(_SPLIT, 6),
-    "rest_entropy": Stored(_SPLIT, 6),
-    "top1_id": Stored(_PLAIN, 9),  # 1.14 [dictionary 1.15, split 1.21]
-    "topk_id.list.element": Stored(_SPLIT, 5),  # 9.8 for ten [plain 10.3, dictionary 11.3]
-    "hidden.list.element": Stored(_PLAIN),  # DuckDB cannot read half precision with BYTE_STREAM_SPLIT
-    "source": Stored(_DICTIONARY, 3),
-    "domain": Stored(_DICTIONARY, 3),
-    "reason": Stored(_DICTIONARY, 3),
-}
-# logprob 1.83 [dictionary 1.80, but 2.46 against 2.14 in a part of 20,000 tokens], mass_above 0.92: split at level 1.
-STORED_FLOAT = Stored(_SPLIT)
-STORED_OTHER = Stored(_PLAIN, 3)
-
-# One page a column chunk: zstd fits its codes to blocks of 128 KiB, so that with the default of 20,000 rows a page the
-# four byte streams of a float would share one code (logprob 2.12 bytes a token instead of 1.83).
-ROW_GROUP_ROWS = 1 << 20
-ROW_GROUP_BYTES = 1 << 28  # of the widest column (`hidden`), so that a reader can hold a row group
-PAGE_BYTES = 1 << 23
-DICTIONARY_BYTES = 1 << 23
 
 Ids = npt.NDArray[np.int64]
 Origin = tuple[str, int, str]  # source, row, key
@@ -204,29 +163,6 @@ def reject_rows(block: pa.Table) -> pa.Table:
     return rejects.sort_by([(name, "ascending") for name in REJECTS.sorted_by]).cast(schema)
 
 
-def encode(table: pa.Table, declared: Table) -> pa.Buffer:
-    """A table of the lake as one Parquet file; equal tables are equal bytes under one version of pyarrow."""
-    stored = {path: _stored(path, leaf) for path, leaf in _leaves(table.schema)}
-    kept_statistics = [name for name in ("doc_id", "source", "row") if name in table.column_names]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=_row_group_rows(table),
-        compression="zstd",
-        compression_level={path: how.level for path, how in stored.items()},
-        use_dictionary=[path for path, how in stored.items() if how.encoding == _DICTIONARY],
-        column_encoding={path: how.encoding for path, how in stored.items() if how.encoding != _DICTIONARY},
-        write_statistics=kept_statistics,
-        sorting_columns=pq.SortingColumn.from_ordering(table.schema, [(n, "ascending") for n in declared.sorted_by]),
-        max_rows_per_page=ROW_GROUP_ROWS,
-        data_page_size=PAGE_BYTES,
-        dictionary_pagesize_limit=DICTIONARY_BYTES,
-        write_page_checksum=True,
-    )
-    return sink.getvalue()
-
-
 class PartWriter:
     """Maps one block of schema `flow.scored(features)` to one row of `MANIFEST`, and writes the block's parts."""
 
@@ -331,37 +267,3 @@ def _measure(text: str) -> _Measures:
         zlib_bytes=len(zlib.compress(encoded)),
         text_sha256=hashlib.sha256(encoded).hexdigest(),
     )
-
-
-def _leaves(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
-    """Parquet's path and the type of every leaf column."""
-    leaves = []
-    for field in schema:
-        if pa.types.is_map(field.type):
-            entry = f"{field.name}.key_value"
-            leaves += [(f"{entry}.key", field.type.key_type), (f"{entry}.value", field.type.item_type)]
-        elif pa.types.is_list(field.type):
-            leaves.append((f"{field.name}.list.element", field.type.value_type))
-        else:
-            leaves.append((field.name, field.type))
-    return leaves
-
-
-def _stored(path: str, leaf: pa.DataType) -> Stored:
-    return STORED.get(path, STORED_FLOAT if leaf == pa.float32() else STORED_OTHER)
-
-
-def _row_group_rows(table: pa.Table) -> int:
-    """As many rows as fit `ROW_GROUP_BYTES` of the widest column; follows from the values, not from their buffers."""
-    widest = max((_payload(table[name]) for name in table.column_names), default=0)
-    bytes_per_row = max(1, widest // max(1, table.num_rows))
-    return int(max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES // bytes_per_row)))
-
-
-def _payload(column: pa.ChunkedArray) -> int:
-    """Bytes of the values of a list or string column; other columns are never the widest."""
-    if pa.types.is_list(column.type):
-        return int(len(pc.list_flatten(column)) * column.type.value_type.bit_width // 8)
-    if pa.types.is_string(column.type):
-        return int(pc.sum(pc.binary_length(column)).as_py() or 0)
-    return 0

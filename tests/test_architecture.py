@@ -18,7 +18,7 @@ LAYERS = ("schemas", "operators", "pipelines", "jobs")
 FORBIDDEN = {"schemas": {"torch", "polars", "duckdb", "ray", "numpy", "transformers"}, "operators": {"ray"}}
 # The accelerator machines of a cluster may have no more than these; DuckDB and friends serve the query side only.
 GPU_SIDE = {"torch", "transformers", "pyarrow", "numpy", "xxhash", "tokenizers", "fsspec", "huggingface_hub"}
-QUERY_SIDE = {"catalog.py", "scores.py", "evaluate.py", "blind.py"}
+QUERY_SIDE = {"catalog.py", "query.py", "scores.py", "evaluate.py", "blind.py"}
 
 
 def modules(folder: str) -> Iterator[tuple[Path, ast.Module]]:

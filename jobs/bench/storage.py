@@ -23,8 +23,8 @@ FULL_RUN = "storage-full"
 def bench_storage(folder: Path) -> None:
     """Run the verb over the tokens of the demo's lake."""
     from operators.lake import Lake
+    from operators.parquet import encode
     from operators.precision import at_precision
-    from operators.write import encode
     from schemas import TOKENS
 
     lake = Lake(str(folder / "lake"))

@@ -22,8 +22,9 @@ from rich.text import Text
 from jobs.demo.corpus import CorpusInfo, build_corpus
 from jobs.demo.training import Progress, TrainingInfo, train
 from operators.blind import BlindResult, blind_baseline
-from operators.catalog import connect, query
+from operators.catalog import connect
 from operators.evaluate import Evaluation, Interval, evaluate
+from operators.query import query
 from operators.scores import score_table
 from pipelines.config import ScoreConfig
 

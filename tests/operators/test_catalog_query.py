@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from operators.catalog import QueryError, query, query_batches
+from operators.query import QueryError, query, query_batches
 from schemas import DOCUMENTS, TOKENS
 
 PART = "a" * 32

@@ -16,8 +16,9 @@ import pytest
 from operators import verify as verify_module
 from operators.identity import doc_id
 from operators.lake import Lake, Part, documents_part_name
+from operators.parquet import encode
 from operators.verify import Fault, Kind, verify
-from operators.write import PartWriter, WriteOptions, encode
+from operators.write import PartWriter, WriteOptions
 from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TOKENS, flow
 
 RUN = "r"

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import write
+from operators import parquet, write
 from operators.identity import doc_id
 from operators.lake import Lake, Part, documents_part_name
 from operators.precision import compact
@@ -363,7 +363,7 @@ def test_files_are_stored_as_chosen(lake: Lake) -> None:
 
 
 def test_row_groups_stay_readable_however_wide_a_row_is(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "ROW_GROUP_BYTES", 160)
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 160)
     run_writer(lake, texts_block(("hidden",)), features=("hidden",))
     with lake.storage.parquet(lake.parts("tokens")[0].path) as file:
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
