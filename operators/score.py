@@ -89,28 +89,31 @@ class Scorer:
     def _score_batch(
         self, batch: list[Segment], spans: list[tuple[int, int]], fed: Tensor, collector: _Collector
     ) -> None:
-        edges = np.concatenate([[0], np.cumsum([len(s) for s in batch])]).tolist()
-        bounds = list(itertools.pairwise(edges))
+        """One forward pass. `spans`: where each segment's tokens lie among the block's, `fed` their ids in a row."""
+        bounds = list(itertools.pairwise([0, *np.cumsum([len(s) for s in batch]).tolist()]))
+        skips = [s.score_from - s.start for s in batch]
         if not self.model.separate:
-            for (a, b), (start, _), segment in zip(bounds, spans, batch, strict=True):
-                first = segment.score_from - segment.start
-                row = start + first
-                for logits in self.model.own_logits(fed[a:b], first - 1):
-                    collector.add(
-                        logits, fed[a + first : a + first + len(logits)], torch.arange(row, row + len(logits))
-                    )
-                    first, row = first + len(logits), row + len(logits)
+            self._collect_own_logits(bounds, spans, skips, fed, collector)
             return
         hidden = self.model.hidden(fed, bounds)
-        skips = [s.score_from - s.start for s in batch]
-        local = torch.cat([torch.arange(a + skip, b) for (a, b), skip in zip(bounds, skips, strict=True)])
-        rows = torch.cat([torch.arange(a + skip, b) for (a, b), skip in zip(spans, skips, strict=True)])
-        local = local.to(hidden.device)
+        local = _ranges((a + skip, b) for (a, b), skip in zip(bounds, skips, strict=True)).to(hidden.device)
+        rows = _ranges((a + skip, b) for (a, b), skip in zip(spans, skips, strict=True))
         collector.add(hidden[local - 1], fed[local], rows)
         if HIDDEN in self.options.features:
-            firsts = [skip if segment.start else 0 for segment, skip in zip(batch, skips, strict=True)]
-            for (a, b), (start, _), first in zip(bounds, spans, firsts, strict=True):
-                collector.keep_hidden(hidden[a + first : b], start + first)
+            for segment, (a, b), (_, row_end), skip in zip(batch, bounds, spans, skips, strict=True):
+                first = skip if segment.start else 0  # the first window keeps its first token's state too
+                collector.keep_hidden(hidden[a + first : b], row_end - (b - a - first))
+
+    def _collect_own_logits(
+        self, bounds: list[tuple[int, int]], spans: list[tuple[int, int]], skips: list[int], fed: Tensor,
+        collector: _Collector,
+    ) -> None:  # fmt: skip
+        for (a, b), (start, _), skip in zip(bounds, spans, skips, strict=True):
+            place = skip
+            for logits in self.model.own_logits(fed[a:b], skip - 1):
+                end = place + len(logits)
+                collector.add(logits, fed[a + place : a + end], torch.arange(start + place, start + end))
+                place = end
 
     def _assemble(
         self, table: pa.Table, documents: list[int], lengths: np.ndarray, columns: dict[str, np.ndarray]
@@ -176,13 +179,21 @@ class _Collector:
         return self.columns[name]
 
     def finish(self) -> dict[str, np.ndarray]:
-        """All columns of the block; a block without a single prediction has them too."""
+        """All columns of the block; a block without a single prediction, or without a document, has them too."""
         self._flush()
         for name in self.names:
             if name not in self.columns:
-                shape = (self.n, self.statistics.top_k) if name.startswith("topk") else (self.n,)
-                self.columns[name] = np.full(shape, np.nan, dtype=np.float32)
+                self.columns[name] = np.full((self.n, *self._shape_of(name)), np.nan, dtype=np.float32)
         return self.columns
+
+    def _shape_of(self, name: str) -> tuple[int, ...]:
+        if name == HIDDEN:
+            return (self.statistics.head.width,)
+        return (self.statistics.top_k,) if name.startswith("topk") else ()
+
+
+def _ranges(bounds: Iterable[tuple[int, int]]) -> Tensor:
+    return torch.cat([torch.arange(a, b) for a, b in bounds])
 
 
 def _broken_documents(columns: dict[str, np.ndarray], starts: np.ndarray) -> set[int]:
@@ -192,7 +203,7 @@ def _broken_documents(columns: dict[str, np.ndarray], starts: np.ndarray) -> set
         bad[:-1] |= ~np.isfinite(columns[name])
     bad[starts[:-1]] = False
     if HIDDEN in columns:
-        bad[:-1] |= ~np.isfinite(columns[HIDDEN]).all(axis=-1) if columns[HIDDEN].ndim == 2 else False
+        bad[:-1] |= ~np.isfinite(columns[HIDDEN]).all(axis=1)
     places = np.flatnonzero(bad[:-1])
     return set(np.searchsorted(starts, places, side="right") - 1)
 

@@ -1,0 +1,108 @@
+"""The operator over Arrow: what it adds, where NULLs stand, and which documents it refuses."""
+
+from __future__ import annotations
+
+import copy
+
+import families
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from operators.model_files import ModelOptions
+from operators.models import ScoringModel
+from operators.score import ScoreOptions, Scorer
+from operators.statistics import TileOptions
+from operators.windows import WindowOptions
+from schemas import FEATURE_GROUPS
+from schemas.flow import TOKENIZED, scored
+
+WINDOWS = WindowOptions(16, 8)
+
+
+def scorer_of(model: torch.nn.Module, features: tuple[str, ...] = FEATURE_GROUPS) -> Scorer:
+    options = ScoreOptions(
+        ModelOptions("made here"), WINDOWS, features, TileOptions(rows=32, columns=64, compiled=False)
+    )
+    return Scorer(options, ScoringModel(copy.deepcopy(model)))
+
+
+def block(*documents: list[int] | None) -> pa.Table:
+    """A tokenized block; None is a record that was rejected before."""
+    rows = [
+        {"source": "s", "row": i, "key": str(i), "text": "x" * len(ids), "token_id": ids,
+         "byte_start": list(range(len(ids))), "n_bytes": [1] * len(ids)} if ids is not None
+        else {"source": "s", "row": i, "reason": "empty_text"}
+        for i, ids in enumerate(documents)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=TOKENIZED)
+
+
+@pytest.fixture(scope="module")
+def llama() -> torch.nn.Module:
+    return families.make_model("llama", sharpness=3.0)
+
+
+@pytest.mark.parametrize("documents", [(), (None,), (None, None), ([5],), ([5], None, [6])])
+@pytest.mark.parametrize("features", [(), FEATURE_GROUPS], ids=["core", "all"])
+def test_blocks_without_predictions(
+    llama: torch.nn.Module, documents: tuple[list[int] | None, ...], features: tuple[str, ...]
+) -> None:
+    out = scorer_of(llama, features)(block(*documents))
+    assert out.schema.equals(scored(features))
+    for i, ids in enumerate(documents):
+        assert out["logprob"][i].as_py() == (None if ids is None else [None])
+
+
+def test_rows_keep_their_order_and_rejects_stay_rejects(llama: torch.nn.Module) -> None:
+    out = scorer_of(llama)(block([1, 2, 3], None, list(range(40))))
+    assert out["row"].to_pylist() == [0, 1, 2]
+    assert out["reason"].to_pylist() == [None, "empty_text", None]
+    assert [None if v is None else len(v) for v in out["entropy"].to_pylist()] == [3, None, 40]
+
+
+def test_null_stands_only_at_the_first_token(llama: torch.nn.Module) -> None:
+    out = scorer_of(llama)(block(list(range(40)), [7, 8]))
+    for name in out.schema.names:
+        if name in TOKENIZED.names or name == "hidden":
+            continue
+        for values in out[name].to_pylist():
+            assert [v is None for v in values] == [True] + [False] * (len(values) - 1), name
+
+
+def test_hidden_states_are_those_of_the_window_that_scores_the_token(llama: torch.nn.Module) -> None:
+    ids = torch.randint(0, 331, (30,), generator=torch.Generator().manual_seed(3))
+    kept = np.array(scorer_of(llama)(block(ids.tolist()))["hidden"][0].as_py(), dtype=np.float16)
+    assert kept.shape == (30, 48)
+    with torch.no_grad():
+        for start, stop, first in ((0, 16, 0), (8, 24, 16), (16, 30, 24)):
+            states = llama.model(input_ids=ids[None, start:stop]).last_hidden_state[0, first - start :]
+            np.testing.assert_allclose(kept[first:stop], states.numpy(), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("features", [(), ("hidden",)])
+def test_a_document_with_broken_statistics_is_a_reject(llama: torch.nn.Module, features: tuple[str, ...]) -> None:
+    broken = copy.deepcopy(llama)
+    with torch.no_grad():
+        broken.model.embed_tokens.weight[300] = torch.nan
+    model = ScoringModel(copy.deepcopy(llama))
+    model.model.load_state_dict(broken.state_dict())
+    scorer = scorer_of(llama, features)
+    scorer.model, scorer.statistics.head = model, model.head
+    out = scorer(block([1, 2, 3], [4, 300, 5], [6, 7]))
+    assert out["reason"].to_pylist() == [None, "non_finite_score", None]
+    assert out["text"].to_pylist() == ["xxx", None, "xx"]
+    assert out["logprob"][1].as_py() is None
+    assert "float32" in out["detail"][1].as_py()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_checkpoints_are_scored(dtype: torch.dtype) -> None:
+    out = scorer_of(families.make_model("llama", dtype=dtype))(block(list(range(20))))
+    assert np.isfinite(np.array(out["logprob"][0].as_py()[1:])).all()
+
+
+def test_unknown_features_are_refused() -> None:
+    with pytest.raises(ValueError, match="choose from extremes"):
+        ScoreOptions(ModelOptions("x"), WINDOWS, ("colour",))
