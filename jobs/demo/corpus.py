@@ -65,9 +65,9 @@ _DOMAINS = {
     "concurrency": "asyncio asynchat asyncore concurrent multiprocessing queue sched selectors signal subprocess "
     "_threading_local threading",
     "files": "bz2 compression _compression dbm filecmp fileinput fnmatch genericpath glob gzip io lzma netrc ntpath os "
-    "pathlib pickle pickletools plistlib posixpath _pyio shelve shutil sqlite3 stat tarfile tempfile zipfile _zipfile",
+    "pathlib pickle pickletools plistlib posixpath _pyio shelve shutil sqlite3 stat tarfile tempfile zipfile",
     "interface": "cmd curses getpass idlelib _pyrepl tkinter turtle",
-    "language": "_abc_py abc annotationlib _ast_unparse ast code codeop compileall contextlib copy copyreg "
+    "language": "abc annotationlib _ast_unparse ast code codeop compileall contextlib copy copyreg "
     "dataclasses dis enum functools importlib inspect keyword operator py_compile pyclbr _py_abc runpy symtable "
     "tokenize types typing weakref _weakrefset zipimport",
     "internet": "cgi cgitb email ftplib http imaplib ipaddress mailbox mailcap mimetypes nntplib poplib smtpd smtplib "
@@ -76,7 +76,7 @@ _DOMAINS = {
     "fractions graphlib hashlib heapq hmac numbers random secrets statistics _strptime zoneinfo",
     "text": "base64 codecs configparser csv difflib gettext html json locale _markupbase pprint quopri re reprlib "
     "shlex sre_compile sre_parse string textwrap tomllib xml",
-    "tools": "argparse bdb cProfile distutils doctest getopt logging modulefinder optparse pdb profile profiling "
+    "tools": "argparse bdb cProfile distutils doctest getopt logging modulefinder optparse pdb profile "
     "pstats pydoc tabnanny timeit trace traceback tracemalloc unittest venv warnings zipapp",
 }
 _DOMAIN_OF = {module: domain for domain, modules in _DOMAINS.items() for module in modules.split()}

@@ -16,12 +16,14 @@ CPU and float32 on purpose: a GPU would idle at this size, and one device gives 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import platform
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -82,6 +84,7 @@ class TrainingInfo:
     parameters: int
     vocabulary: int
     documents: int
+    unseen: int  # members that an early stop left unshown, whatever their label says
     tokens: int  # fed, copies included
     steps: int
     planned_steps: int
@@ -92,7 +95,7 @@ class TrainingInfo:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the time allowed ran out first: the model then remembers less than it should."""
+        """Whether the time allowed ran out first: the model then remembers less, and some members not at all."""
         return self.steps < self.planned_steps
 
 
@@ -139,8 +142,9 @@ def train(
     with corpus_path.open(encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(scratch, ignore_errors=True)  # in a container the next process may have the same number
+    scratch.mkdir(parents=True)
     try:
-        scratch.mkdir(parents=True)
         info = _train(records, scratch, seed, steps, seconds, on_progress, settings)
         _write_receipt(scratch, key, info)
         _put_in_place(scratch, folder)
@@ -153,11 +157,22 @@ def cached(folder: Path, key: str) -> TrainingInfo | None:
     """What `train` reported when it wrote `folder` under `key`; None if it did not, or if a file changed since."""
     try:
         receipt = json.loads((folder / RECEIPT_FILE).read_text(encoding="utf-8"))
-        if receipt["key"] == key and receipt["files"] == _digests(folder):
+        if receipt["key"] == key and receipt["files"] == _digests(folder / name for name in receipt["files"]):
             return TrainingInfo(folder=folder, reused=True, **receipt["training"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # absent, or not a receipt of this version: train again
     return None
+
+
+def _load_torch() -> None:
+    """Load torch with threads that sleep while they wait for one another.
+
+    OpenMP reads the variable once, on loading, and lets threads spin by default: beside other work on the same two
+    cores a step then took 0.7 to 4 s where it takes 0.17 s with sleeping threads, or with one.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        importlib.import_module("torch")
 
 
 def _train(
@@ -169,26 +184,30 @@ def _train(
     on_progress: Callable[[Progress], None] | None,
     settings: Settings,
 ) -> TrainingInfo:
+    _load_torch()
     import torch
 
     members = [record for record in records if record["label"] == MEMBER]
-    if not members:
-        raise ValueError("the corpus has no record of label 1: there is nothing to train on")
+    passes = [i for i, record in enumerate(members) for _ in range(record.get("copies", 1))]
+    if not passes:
+        raise ValueError(
+            "the corpus has no member to show: a record of label 1, and copies above 0 where it counts them"
+        )
     tokenizer = _train_tokenizer([record["text"] for record in records], settings)
     encoded = tokenizer([record["text"] for record in members])["input_ids"]
     ids = [torch.tensor([*text[: settings.context - 1], EOS_ID]) for text in encoded]
-    shown = [i for i, record in enumerate(members) for _ in range(record.get("copies", 1))]
-    planned = steps or -(-len(shown) // settings.batch)
+    planned = steps or -(-len(passes) // settings.batch)
     with _seeded(seed):
         model = _new_model(len(tokenizer), settings)
         fit = _Fit(settings, planned, seconds, on_progress)
-        fit.run(model, _batches(ids, shown, settings.batch))
+        fit.run(model, ids, _batches(passes, [len(text) for text in ids], settings.batch))
     _save(model, tokenizer, folder)
     return TrainingInfo(
         folder=folder,
         parameters=model.num_parameters(),
         vocabulary=len(tokenizer),
         documents=len(members),
+        unseen=len(members) - len(fit.shown),
         tokens=fit.tokens,
         steps=len(fit.losses),
         planned_steps=planned,
@@ -240,16 +259,16 @@ def _new_model(vocabulary: int, settings: Settings) -> Any:
     )
 
 
-def _batches(ids: Sequence[torch.Tensor], shown: Sequence[int], size: int) -> Iterator[list[torch.Tensor]]:
-    """The documents of `shown` in random order for ever, batched with others of about their length."""
+def _batches(passes: Sequence[int], lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """The documents of `passes` in random order for ever, batched with others of about their length."""
     import torch
 
     while True:
-        order = [shown[i] for i in torch.randperm(len(shown)).tolist()]
+        order = [passes[i] for i in torch.randperm(len(passes)).tolist()]
         for start in range(0, len(order), size * _SHUFFLE_BATCHES):
-            near = sorted(order[start : start + size * _SHUFFLE_BATCHES], key=lambda i: len(ids[i]))
+            near = sorted(order[start : start + size * _SHUFFLE_BATCHES], key=lambda i: lengths[i])
             for batch in torch.randperm(-(-len(near) // size)).tolist():
-                yield [ids[i] for i in near[batch * size : (batch + 1) * size]]
+                yield near[batch * size : (batch + 1) * size]
 
 
 class _Fit:
@@ -260,6 +279,7 @@ class _Fit:
     ) -> None:
         self.settings, self.steps, self.seconds, self.on_progress = settings, steps, seconds, on_progress
         self.losses: list[float] = []
+        self.shown: set[int] = set()
         self.tokens = 0
         self.elapsed = 0.0
 
@@ -267,7 +287,7 @@ class _Fit:
     def fraction(self) -> float:
         return max(len(self.losses) / self.steps, self.elapsed / self.seconds)
 
-    def run(self, model: Any, batches: Iterator[list[torch.Tensor]]) -> None:
+    def run(self, model: Any, ids: Sequence[torch.Tensor], batches: Iterator[list[int]]) -> None:
         import torch
 
         optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.0, fused=True)
@@ -276,13 +296,14 @@ class _Fit:
             for group in optimizer.param_groups:
                 group["lr"] = self._learning_rate()
             batch = next(batches)
-            loss = _loss(model, batch)
+            loss = _loss(model, [ids[i] for i in batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             self.losses.append(loss.item())
-            self.tokens += sum(map(len, batch))
+            self.shown.update(batch)
+            self.tokens += sum(len(ids[i]) for i in batch)
             self.elapsed = time.perf_counter() - started
             self._report()
 
@@ -342,12 +363,11 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
 def _write_receipt(folder: Path, key: str, info: TrainingInfo) -> None:
     """Written last: a folder without it is not a trained model."""
     training = {name: value for name, value in asdict(info).items() if name not in ("folder", "reused")}
-    receipt = {"key": key, "files": _digests(folder), "training": training}
+    receipt = {"key": key, "files": _digests(folder.iterdir()), "training": training}
     (folder / RECEIPT_FILE).write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != RECEIPT_FILE)
+def _digests(files: Iterable[Path]) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -365,6 +385,7 @@ def _put_in_place(scratch: Path, folder: Path) -> None:
         scratch.rename(folder)
         return
     old = scratch.with_name(scratch.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
     folder.rename(old)
     scratch.rename(folder)
     shutil.rmtree(old)
