@@ -57,7 +57,7 @@ _SKIPPED_FILES = (
     "html/entities.py",
     "stringprep.py",
     "this.py",
-)  # generated tables
+)  # generated tables, and a cipher
 _NOTICES = ("copyright", "license", "licence", "all rights reserved")
 
 # Top-level module or package -> domain. What is not named is "system", so a later Python's new modules have a home.

@@ -8,8 +8,9 @@ text with the same weight, so token counts and segmentation cannot tell the clas
 would cut their words into fewer pieces and give them away. The price: held-out words are cut more kindly than text the
 demonstration never saw.
 
-The model is meant to overfit. Weights start three times larger than usual (0.06), which at this size memorises in half
-the steps, and nothing regularises: as a language model it is poor, as a subject with known memories it is good.
+The model is meant to overfit. Weights start three times larger than usual (0.06), which at this size memorises in two
+thirds of the steps, and nothing regularises: a poor language model and a good subject
+with known memories.
 CPU and float32 on purpose: a GPU would idle at this size, and one device gives one set of numbers.
 """
 
