@@ -12,7 +12,7 @@ from __future__ import annotations
 def exit_code(error: BaseException) -> int | None:
     """The exit code for an error a user can mend; None for a defect."""
     names = {cls.__name__ for cls in type(error).__mro__}
-    if names & {"ConfigError", "InputError", "ModelError", "ResumeError", "QueryError", "DemoError", "UsageError"}:
+    if names & {"ConfigError", "InputError", "ModelError", "ResumeError", "QueryError", "DemoError"}:
         return 2
     if names & {"RunError", "StorageError", "OSError"}:
         return 1

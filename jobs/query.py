@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import IO
@@ -76,7 +77,7 @@ def write_rows(rows: pa.Table, fmt: str, file: IO[bytes]) -> None:
         import json
 
         for row in rows.to_pylist():
-            file.write(json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n")
+            file.write(json.dumps(_finite(row), ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n")
     else:
         console = Console(width=200, no_color=True)
         with console.capture() as captured:
@@ -86,7 +87,8 @@ def write_rows(rows: pa.Table, fmt: str, file: IO[bytes]) -> None:
 
 def print_table(rows: pa.Table) -> None:
     """Rows as a table; text is shown as it is, never read as markup or as control codes."""
-    Console().print(rich_table(rows.slice(0, MAX_TABLE_ROWS)))
+    width = None if sys.stdout.isatty() else 10_000  # a pipe has no edge to fold at
+    Console(width=width, soft_wrap=width is not None).print(rich_table(rows.slice(0, MAX_TABLE_ROWS)))
     if len(rows) > MAX_TABLE_ROWS:
         print(f"{len(rows):,} rows, the first {MAX_TABLE_ROWS:,} shown; --format csv prints all")
 
@@ -100,6 +102,15 @@ def rich_table(rows: pa.Table) -> Table:
     for row in zip(*(rows[i].to_pylist() for i in range(rows.num_columns)), strict=True):
         table.add_row(*(Text(_cell(value)) for value in row))
     return table
+
+
+def _finite(value: object) -> object:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list) else value
 
 
 def _cell(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,5 +74,5 @@ def print_summary(ledger: dict[str, Any], root: str) -> None:
         f"in {seconds:.1f} s ({rate:,.0f} tokens/s)"
     )
     if totals["rejects"]:
-        print(f'rejects: assay sql {root} "select reason, count(*) from rejects group by all"')
-    print(f"next:    assay sql {root} \"from loss('{ledger['run_id']}') order by score desc limit 5\"")
+        print(f'rejects: assay sql {shlex.quote(root)} "select reason, count(*) from rejects group by all"')
+    print(f"next:    assay sql {shlex.quote(root)} \"from loss('{ledger['run_id']}') order by score desc limit 5\"")

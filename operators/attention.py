@@ -32,6 +32,9 @@ _HARMLESS = {
 _bounds: ContextVar[Sequence[tuple[int, int]]] = ContextVar("segment_bounds")
 
 
+_calls: ContextVar[list[str] | None] = ContextVar("calls", default=None)
+
+
 class UnsupportedAttentionError(RuntimeError):
     """A model asks its attention for something that this implementation does not compute."""
 
@@ -44,6 +47,17 @@ def segments_of(bounds: Sequence[tuple[int, int]]) -> Iterator[None]:
         yield
     finally:
         _bounds.reset(token)
+
+
+@contextlib.contextmanager
+def count_calls() -> Iterator[list[str]]:
+    """Within, the list grows by one entry for every layer that comes here: some models ignore the setting."""
+    calls: list[str] = []
+    token = _calls.set(calls)
+    try:
+        yield calls
+    finally:
+        _calls.reset(token)
 
 
 def segment_attention(
@@ -68,6 +82,9 @@ def segment_attention(
         raise UnsupportedAttentionError(
             f"{type(module).__name__}: mask, dropout, non-causal layer or arguments {unknown}"
         )
+    calls = _calls.get()
+    if calls is not None:
+        calls.append(type(module).__name__)
     out = torch.empty(1, query.shape[2], query.shape[1], value.shape[3], dtype=query.dtype, device=query.device)
     for start, stop in _bounds.get():
         q, k, v = (x[:, :, start:stop] for x in (query, key, value))

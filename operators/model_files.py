@@ -43,7 +43,10 @@ class ModelOptions:
 
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        device = torch.device(self.device)
+        try:
+            device = torch.device(self.device)
+        except RuntimeError:
+            raise ModelError(f"--device {self.device}: choose auto, cpu, cuda or cuda:N") from None
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ModelError(f"--device {self.device}: this machine has no CUDA device; use --device cpu")
         return device

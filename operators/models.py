@@ -18,15 +18,17 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from operators import attention
 from operators.head import GivenLogits, LogitShape, VocabularyHead
-from operators.model_files import ModelOptions, context_limit, model_folder, read_config
+from operators.model_files import ModelError, ModelOptions, context_limit, model_folder, read_config
 from operators.windows import MIN_BATCH_TOKENS
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 # How far two exact paths may differ, relative to the largest magnitude: rounding of the dtype, not of the method.
 _AGREEMENT = {torch.float32: 2e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-_GIVEN_LOGITS_BYTES = 64 << 20
 _GIVEN_LOGITS_BYTES = 64 << 20
 
 
@@ -48,10 +49,11 @@ class ScoringModel:
     def __init__(self, model: PreTrainedModel, *, probe_tokens: int = 96) -> None:
         self.model = model.eval().requires_grad_(False)
         self.config = model.config.get_text_config(decoder=True)
-        self.body: nn.Module = model.get_decoder()
+        self.body: nn.Module = model.base_model if model.get_decoder() is model else model.get_decoder()
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         with torch.inference_mode():
+            self._check_causal(probe_tokens)
             self.packed = self._try_packed(probe_tokens)
             self.head = self._separate_head(probe_tokens) or self._given_logits()
         self.vocab_size = self.head.vocab_size
@@ -67,9 +69,17 @@ class ScoringModel:
         read_config(folder, trust_remote_code=options.trust_remote_code)
         dtype = "auto" if options.dtype == "auto" else DTYPES[options.dtype]
         with _quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, trust_remote_code=options.trust_remote_code
-            )
+            try:
+                model, loaded = AutoModelForCausalLM.from_pretrained(
+                    folder,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    trust_remote_code=options.trust_remote_code,
+                    output_loading_info=True,
+                )
+            except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+                raise ModelError(f"model {folder} cannot be loaded: {_first_line(error)}") from error
+        _check_complete(folder, loaded)
         return cls(model.to(device))
 
     @property
@@ -117,8 +127,21 @@ class ScoringModel:
         logits: Tensor = self.model(input_ids=ids_L[None], use_cache=False, **keep).logits[0]
         return logits.float()
 
+    def _check_causal(self, n_tokens: int) -> None:
+        """Raise if a token can see the ones after it: then nothing here would be a next-token probability."""
+        ids = self._probe_ids(min(n_tokens, context_limit(self.config) or n_tokens))
+        changed = ids.clone()
+        changed[-1] = (ids[-1] + 1) % self.config.vocab_size
+        before, after = self._alone(ids)[:-1], self._alone(changed)[:-1]
+        if bool(torch.isfinite(before).all()) and not _agree(before, after, self.dtype):
+            raise ModelError(f"{self._name} is not causal: its hidden states change with the tokens that follow")
+
     def _try_packed(self, n_tokens: int) -> bool:
         """Switch to attention per segment and keep it only if every segment's hidden states survive the packing."""
+        reason = _packing_obstacle(self.config, self.device)
+        if reason is not None:
+            log.warning("%s: segments run one at a time, exact but slower (%s)", self._name, reason)
+            return False
         limit = min(n_tokens, context_limit(self.config) or n_tokens)
         lengths = [n for n in (limit, 1, min(37, limit), 2, min(5, limit)) if n]
         bounds = [(sum(lengths[:i]), sum(lengths[: i + 1])) for i in range(len(lengths))]
@@ -128,10 +151,16 @@ class ScoringModel:
         attention.register()
         try:
             self.model.set_attn_implementation(attention.IMPLEMENTATION)
-            packed = self._packed_hidden(ids, bounds)
-            reason = "packing changes hidden states" if not _agree(packed, alone, self.dtype) else None
+            with attention.count_calls() as calls:
+                packed = self._packed_hidden(ids, bounds)
+            if not calls:
+                reason = "its layers do not use transformers' attention interface"
+            elif not bool(torch.isfinite(alone).all()):
+                reason = "its hidden states are not finite in this dtype; try --dtype float32"
+            elif not _agree(packed, alone, self.dtype):
+                reason = "packing changes hidden states"
         except Exception as error:  # models refuse a foreign attention, or packed positions, in many ways
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+            reason = f"{type(error).__name__}: {_first_line(error)}"
         if reason is None:
             return True
         self.model.set_attn_implementation(before)
@@ -188,6 +217,31 @@ class ScoringModel:
     @property
     def _name(self) -> str:
         return type(self.model).__name__
+
+
+def _check_complete(folder: Path, loaded: dict[str, Any]) -> None:
+    """Raise if weights were missing: transformers fills them with random numbers, which would be scored."""
+    missing = sorted(str(name) for kind in ("missing_keys", "mismatched_keys") for name in loaded.get(kind, ()))
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise ModelError(f"model {folder}: the checkpoint lacks {shown}; it is incomplete or of another architecture")
+
+
+def _packing_obstacle(config: Any, device: torch.device) -> str | None:
+    """What in the config forbids packing although a short probe would not show it."""
+    rope = repr(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None))
+    if "longrope" in rope or "dynamic" in rope:
+        return "its rotary positions depend on the longest sequence of a batch"
+    if "chunked" in repr(getattr(config, "layer_types", None)) or getattr(config, "attention_chunk_size", None):
+        return "its attention is chunked"
+    experts = any(getattr(config, n, None) for n in ("num_experts", "num_local_experts", "n_routed_experts"))
+    if experts and device.type == "cpu":
+        return "its experts' products take the shape of the batch, and rows would round with their neighbours"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _detached(tensor: Tensor | None) -> Tensor | None:

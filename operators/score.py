@@ -238,7 +238,11 @@ def _arrow_column(name: str, values: np.ndarray, first_tokens: np.ndarray) -> pa
 
 def _fixed_lists(values: np.ndarray, type_: pa.DataType, missing: np.ndarray | None) -> pa.Array:
     """Rows of a matrix as lists; rows named by `missing` are NULL and hold nothing."""
-    lengths = np.full(len(values), values.shape[1]) if values.ndim == 2 else np.zeros(len(values), np.int64)
+    lengths = np.full(len(values), values.shape[1], dtype=np.int64)
+    if lengths.sum() > np.iinfo(np.int32).max:
+        raise ModelError(
+            f"{len(values):,} tokens x {values.shape[1]:,} numbers: too many for one block, see --features"
+        )
     if missing is not None:
         lengths[missing] = 0
         values = values[~missing]

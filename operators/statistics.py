@@ -256,8 +256,22 @@ class TiledStatistics:
             if not wanted:
                 log.warning("no compiler found: statistics run uncompiled, exact but slower (install g++ to speed up)")
         if wanted:
-            return _compiled_fold(self.groups, self.head.shape)
+            compiled = _compiled_fold(self.groups, self.head.shape)
+            if self.options.compiled or self._compiles(compiled):
+                return compiled
         return functools.partial(fold, groups=self.groups, shape=self.head.shape)
+
+    def _compiles(self, compiled: Callable[..., Tensor]) -> bool:
+        """Build the kernel now, on rows of zeros: a compiler that is there may still fail, and a run must not."""
+        try:
+            target = torch.zeros(ROW_ALIGNMENT, device=self.head.device)
+            state = initial_state(ROW_ALIGNMENT, self.groups, self.head.device)
+            with torch.inference_mode():
+                compiled(torch.zeros_like(self._tile_RC[:ROW_ALIGNMENT]), target, state, target[0])
+        except Exception as error:  # whatever a broken tool chain raises
+            log.warning("statistics run uncompiled, exact but slower: %s", (str(error).splitlines() or ["?"])[0])
+            return False
+        return True
 
     @torch.inference_mode()
     def __call__(self, hidden_RD: Tensor, target_R: Tensor) -> dict[str, Tensor]:

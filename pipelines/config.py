@@ -9,6 +9,7 @@ resumed only under the same ones.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from schemas import FEATURE_GROUPS, check_run_id
 
 DEFAULT_CONTEXT = 2048
+_USER_INFO = re.compile(r"://[^/@]*:[^/@]*@|[?&](X-Amz-Signature|sig|token)=", re.IGNORECASE)
 
 # How a run is executed, or where: changing these between a start and a resume changes nothing that is stored. Model and
-# input stand in a run's identity by fingerprint and listing, not by the path they happen to have.
+# input stand in a run's identity by fingerprint and by the listing of the input's files.
 _EXECUTION_FIELDS = {"lake", "engine", "actors", "address", "batch_tokens", "device", "storage_options", "run_id",
                      "model", "revision", "input", "limit"}  # fmt: skip
 
@@ -34,9 +36,9 @@ class ScoreConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    model: str
+    model: str = Field(min_length=1)
     input: tuple[str, ...] = Field(min_length=1)
-    lake: str
+    lake: str = Field(min_length=1)
     run_id: str
     revision: str | None = None
     trust_remote_code: bool = False
@@ -68,10 +70,29 @@ class ScoreConfig(BaseModel):
     address: str | None = None
     storage_options: dict[str, Any] | None = Field(None, repr=False)
 
-    @field_validator("input", "keep_columns", "features", mode="before")
+    @field_validator("input", "keep_columns", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _names_with_commas(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("run_id", mode="before")
+    @classmethod
+    def _number_or_name(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("input", "lake", "model")
+    @classmethod
+    def _no_credentials(cls, value: Any) -> Any:
+        for uri in (value,) if isinstance(value, str) else value:
+            if _USER_INFO.search(uri):
+                scheme = uri.partition("://")[0]
+                raise ValueError(f"the {scheme}:// URI holds credentials, which would be stored; use the environment")
+        return value
 
     @field_validator("run_id")
     @classmethod
@@ -107,7 +128,8 @@ class ScoreConfig(BaseModel):
     @property
     def identity(self) -> dict[str, Any]:
         """The fields that decide what is scored and to which numbers."""
-        return self.model_dump(mode="json", exclude=_EXECUTION_FIELDS)
+        unused = set() if "topk" in self.features else {"top_k"}
+        return self.model_dump(mode="json", exclude=_EXECUTION_FIELDS | unused)
 
     def public(self) -> dict[str, Any]:
         """Every field but credentials: what a ledger and a log may hold."""

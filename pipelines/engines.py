@@ -28,7 +28,8 @@ from pipelines.plan import Plan, Scoring, Source
 from pipelines.steps import ReadStep, ScoreStep, TokenizeStep, WriteStep
 
 _BLOCK = "block"
-_STEP_CPUS = 0.25  # logical: keeps tasks from fusing into the actors, and lets them run beside them
+_TASK_CPUS = 0.75  # reading, tokenizing and writing side by side
+_STEP_CPUS = 0.25  # logical: keeps tasks from fusing into the actors
 _YIELD_EVERY_BLOCK = 1  # bytes: Ray gathers what a task yields up to its target size
 
 
@@ -66,7 +67,7 @@ def ray_data(plan: Plan) -> Generator[pa.Table]:
         sources = ray.data.from_items([_record(s) for s in plan.sources], override_num_blocks=len(plan.sources))
         manifests = (
             sources.flat_map(_rows_of(read), num_cpus=_STEP_CPUS)
-            .map_batches(_over_blocks(tokenize), **_arrow(num_cpus=2 * _STEP_CPUS))
+            .map_batches(_over_blocks(tokenize), **_arrow(num_cpus=_STEP_CPUS / 2))
             .map_batches(
                 _actor_class(plan.scoring()),
                 compute=ray.data.ActorPoolStrategy(size=resources.actors),
@@ -102,9 +103,10 @@ def plan_resources(plan: Plan, cluster: dict[str, float]) -> Resources:
     on_cpu = plan.config.device.startswith("cpu")
     gpus = 0 if on_cpu else int(cluster.get("GPU", 0))
     cores = int(cluster.get("CPU", 1))
-    if gpus:
-        return Resources(plan.config.actors or gpus, 1.0, 1.0)
-    return Resources(plan.config.actors or max(1, cores - 1), 0.0, 1.0)
+    actors = plan.config.actors or gpus or max(1, cores - 1)
+    # Actors hold their CPUs for the whole run: what the tasks need must be left, or nothing would ever be read.
+    cpus = min(1.0, max(0.01, (cores - _TASK_CPUS) / actors))
+    return Resources(actors, 1.0 if gpus else 0.0, round(cpus, 2))
 
 
 def local_resources(plan: Plan) -> Resources:
@@ -129,7 +131,8 @@ def _cpu_steps(plan: Plan, workers: int) -> tuple[ReadStep, TokenizeStep, WriteS
 
 
 def _arrow(**resources: float) -> dict[str, Any]:
-    return {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True, **resources}
+    # A row is a block. Ray demands a batch size where GPUs are asked for.
+    return {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True, **resources}
 
 
 def _wrap(table: pa.Table) -> bytes:

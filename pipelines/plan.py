@@ -94,15 +94,7 @@ class Plan:
         c = self.config
         largest = HIDDEN_BLOCK_BYTES if HIDDEN in c.features else MAX_BLOCK_BYTES
         share = self.n_bytes // max(1, 4 * workers)
-        return ReadOptions(
-            text_column=c.text_column,
-            id_column=c.id_column,
-            label_column=c.label_column,
-            domain_column=c.domain_column,
-            keep_columns=c.keep_columns,
-            block_bytes=min(largest, max(MIN_BLOCK_BYTES, share)),
-            max_document_bytes=c.max_document_bytes,
-        )
+        return _read_options(c, min(largest, max(MIN_BLOCK_BYTES, share)))
 
     def tokenize_options(self) -> TokenizeOptions:
         return TokenizeOptions(bos=self.config.bos, special_tokens=self.config.special_tokens)
@@ -133,11 +125,14 @@ def make_plan(config: ScoreConfig) -> Plan:
     faults: list[str] = []
     sources = _gather(faults, lambda: _sources(config))
     folder = _gather(faults, lambda: model_folder(ModelOptions(config.model, config.revision)))
-    _gather(faults, lambda: ModelOptions(config.model, device=config.device).torch_device())
+    if config.engine == "inline" or not config.address:  # a cluster has devices of its own
+        _gather(faults, lambda: ModelOptions(config.model, device=config.device).torch_device())
+    _gather(faults, lambda: _read_options(config, MAX_BLOCK_BYTES))
     model_config = _gather(faults, lambda: read_config(folder, trust_remote_code=config.trust_remote_code), folder)
     windows = _gather(faults, lambda: _windows(config, model_config), model_config)
     tokenizer = _gather(faults, lambda: _tokenizer(config, folder, model_config), model_config)
-    if faults or sources is None or folder is None or windows is None or tokenizer is None:
+    lake = _gather(faults, lambda: Lake(config.lake, config.storage_options))
+    if faults or lake is None or sources is None or folder is None or windows is None or tokenizer is None:
         raise ConfigError("\n".join(faults))
     model_facts = {
         "type": model_config.model_type,
@@ -146,7 +141,6 @@ def make_plan(config: ScoreConfig) -> Plan:
         "vocab_size": model_config.vocab_size,
     }
     tokenizer_facts = {"fingerprint": tokenizer.fingerprint, "bos_prepended": tokenizer.bos_prepended}
-    lake = Lake(config.lake, config.storage_options)
     identity = {
         **config.identity,
         "context": windows.context,
@@ -159,13 +153,25 @@ def make_plan(config: ScoreConfig) -> Plan:
     return Plan(config, lake, sources, folder, windows, identity, model_facts, tokenizer_facts, previous)
 
 
+def _read_options(config: ScoreConfig, block_bytes: int) -> ReadOptions:
+    return ReadOptions(
+        text_column=config.text_column,
+        id_column=config.id_column,
+        label_column=config.label_column,
+        domain_column=config.domain_column,
+        keep_columns=config.keep_columns,
+        block_bytes=block_bytes,
+        max_document_bytes=config.max_document_bytes,
+    )
+
+
 def _gather(faults: list[str], step: Any, needs: object = True) -> Any:
     """Run one step of planning; a failure is noted and later steps that need it are passed over."""
     if needs is None:
         return None
     try:
         return step()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         faults.append(str(error))
         return None
 
@@ -223,7 +229,12 @@ def digest(identity: dict[str, Any]) -> str:
 def _previous(lake: Lake, run_id: str, identity: dict[str, Any]) -> dict[str, Any] | None:
     if run_id not in lake.run_ids():
         return None
-    ledger = lake.read_run(run_id)
+    if not lake.parts("documents", run_id) and not lake.parts("rejects", run_id):
+        return None  # it failed before it wrote anything: nothing to resume, nothing to contradict
+    try:
+        ledger = lake.read_run(run_id)
+    except (ValueError, OSError) as error:
+        raise ResumeError(f"run {run_id!r} in {lake.root}: its ledger cannot be read ({error})") from error
     before = ledger.get("identity", {})
     names = sorted({*before, *identity})
     changes = [

@@ -28,10 +28,12 @@ class Counts:
     text_bytes: int = 0
     started: float = field(default_factory=time.monotonic)
     first_block: float | None = None
+    blocks: int = 0
 
     def add(self, manifest: dict[str, Any]) -> None:
         for name in ("rows_in", "documents", "rejects", "tokens", "scored", "text_bytes"):
             setattr(self, name, getattr(self, name) + int(manifest[name]))
+        self.blocks += 1
         self.first_block = self.first_block or time.monotonic()
 
     @property
@@ -41,10 +43,16 @@ class Counts:
     def describe(self, share: float | None) -> str:
         rate = self.tokens / max(self.seconds, 1e-9)
         left = ""
-        if share is not None and 0 < share < 1:
-            left = f", {duration(self.seconds * (1 - share) / share)} left"
+        working = time.monotonic() - (self.first_block or self.started)
+        if share is not None and first_share(share, self.blocks) > 0 and self.blocks > 1:
+            left = f", {duration(working * (1 - share) / first_share(share, self.blocks))} left"
         rejects = f", {self.rejects:,} rejected" if self.rejects else ""
         return f"{self.documents:,} documents{rejects}, {self.tokens:,} tokens, {rate:,.0f} tokens/s{left}"
+
+
+def first_share(share: float, blocks: int) -> float:
+    """Share done since the first block came: what the clock that starts with it has seen."""
+    return share * (blocks - 1) / blocks
 
 
 def duration(seconds: float) -> str:

@@ -49,7 +49,8 @@ def score_corpus(plan: Plan) -> dict[str, Any]:
     spent = float(ledger.get("seconds") or 0.0)
     try:
         with Progress(_share(plan, before)) as progress, closing(ENGINES[plan.config.engine](plan)) as manifests:
-            _follow(manifests, progress, ledger)
+            _follow(manifests, progress, ledger, warn=plan.config.engine != "inline")
+        totals = _totals(plan, before, progress.counts)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         ledger |= {"state": "interrupted" if interrupted else "failed", "seconds": spent + time.monotonic() - started}
@@ -57,20 +58,22 @@ def score_corpus(plan: Plan) -> dict[str, Any]:
         if interrupted or isinstance(error, RunError) or not isinstance(error, Exception):
             raise
         raise RunError(_cause(error)) from error
-    ledger |= {"totals": _totals(plan, before, progress.counts), "seconds": spent + time.monotonic() - started}
+    ledger |= {"totals": totals, "seconds": spent + time.monotonic() - started}
     ledger |= {"state": "finished", "finished_at": _now()}
     plan.lake.write_run(run_id, ledger)
     _refresh_catalog(plan)
     return ledger
 
 
-def _follow(manifests: Iterable[pa.Table], progress: Progress, ledger: dict[str, Any]) -> None:
+def _follow(manifests: Iterable[pa.Table], progress: Progress, ledger: dict[str, Any], *, warn: bool) -> None:
+    """`warn`: say what workers found out about the model; an operator in this process has said it already."""
     for manifest in manifests:
         metadata = manifest.schema.metadata or {}
         if SCORER_METADATA in metadata and "device" not in ledger["model"]:
             facts = json.loads(metadata[SCORER_METADATA])
             ledger["model"] |= facts
-            _warn(facts)
+            if warn:
+                _warn(facts)
         for row in manifest.to_pylist():
             progress(row)
 
@@ -108,6 +111,12 @@ def _opening_ledger(plan: Plan) -> dict[str, Any]:
 def _totals(plan: Plan, before: dict[str, int], counts: Counts) -> dict[str, int]:
     """Totals from the receipts, checked against what the readers counted."""
     totals = plan.lake.totals(plan.config.run_id)
+    repeated = plan.lake.repeated_documents(plan.config.run_id)
+    if repeated:
+        raise RunError(
+            f"{repeated:,} documents of different shards share an id with another: ids must be unique in the whole "
+            "input. Give another --id-column (or none) and another --run-id; this run does not verify"
+        )
     rows_in = before.get("documents", 0) + before.get("rejects", 0) + counts.rows_in
     if rows_in != totals["documents"] + totals["rejects"]:
         raise RunError(
@@ -136,15 +145,12 @@ def _refresh_catalog(plan: Plan) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason in one line: engines wrap what a worker raised."""
+    """What a worker raised, in one line: Ray wraps it several times over."""
     cause: BaseException = error
-    while True:
-        inner = getattr(cause, "cause", None) or cause.__cause__
-        if not isinstance(inner, BaseException) or inner is cause:
-            break
+    while isinstance(inner := getattr(cause, "cause", None) or cause.__cause__, BaseException) and inner is not cause:
         cause = inner
-    lines = [line for line in str(cause).strip().splitlines() if line.strip()] or [type(cause).__name__]
-    return f"{type(cause).__name__}: {lines[-1].strip()}"
+    lines = str(cause).strip().splitlines() or [""]
+    return f"{type(cause).__name__}: {lines[0].strip()}" if lines[0] else type(cause).__name__
 
 
 def _now() -> str:

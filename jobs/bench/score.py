@@ -1,6 +1,6 @@
 """`assay bench score`: useful tokens a second on mixed lengths, against the bare forward pass and peers.
 
-    bare forward     body and head product over full rows of the same number of tokens: the limit
+    bare forward     body and head product over the same packed batches: the limit
     assay            tokenize + score, all core statistics, through the operators a run uses
     research loop    one document at a time, full softmax and log_softmax; ranks by argsort, or none
     peers            lm-evaluation-harness and minicons (extra `bench`): log-prob alone
@@ -43,7 +43,8 @@ def bench_score(shape: str, rounds: int, n_documents: int, with_peers: bool) -> 
         texts = prepare(folder, shape, n_documents)
         ours = assay(folder)
         n_tokens = len(ours(texts)[1]) - len(texts)
-        variants: dict[str, Callable[[], Any]] = {"bare forward": bare_forward(folder, n_tokens)}
+        lengths = ours(texts)[0]
+        variants: dict[str, Callable[[], Any]] = {"bare forward": bare_forward(folder, lengths)}
         variants["assay"] = lambda: ours(texts)
         peers = available(folder) if with_peers else {}
         variants |= {label: _bound(peer, texts) for label, peer in peers.items()}
@@ -129,22 +130,27 @@ def assay(folder: Path, bos: Bos = "auto") -> Callable[[Sequence[str]], tuple[li
     return run
 
 
-def bare_forward(folder: Path, n_tokens: int) -> Callable[[], None]:
-    """Body and one head product over full rows, `n_tokens` in all: nothing is read off the logits."""
+def bare_forward(folder: Path, lengths: list[int]) -> Callable[[], None]:
+    """Body and head product over the same packed batches: nothing is read off the logits."""
     import torch
 
     from operators.model_files import ModelOptions
     from operators.models import ScoringModel
+    from operators.score import CPU_BATCH_TOKENS
+    from operators.windows import WindowOptions, pack, segments
 
     model = ScoringModel.load(ModelOptions(str(folder), device="cpu"))
     weight = model.model.get_output_embeddings().weight
-    ids = torch.randint(0, model.vocab_size, (CONTEXT,), generator=torch.Generator().manual_seed(1))
-    sizes = [CONTEXT] * (n_tokens // CONTEXT) + ([n_tokens % CONTEXT] if n_tokens % CONTEXT else [])
+    ids = torch.randint(0, model.vocab_size, (2 * CONTEXT,), generator=torch.Generator().manual_seed(1))
+    batches = []
+    for batch in pack(segments(lengths, WindowOptions(CONTEXT, CONTEXT // 2)), CPU_BATCH_TOKENS):
+        edges = np.cumsum([0, *(len(s) for s in batch)]).tolist()
+        batches.append(list(itertools.pairwise(edges)))
 
     @torch.inference_mode()
     def run() -> None:
-        for size in sizes:
-            hidden = model.hidden(ids[:size], [(0, size)])
+        for bounds in batches:
+            hidden = model.hidden(ids[: bounds[-1][1]], bounds)
             for rows in torch.split(hidden, 512):
                 _ = rows @ weight.T
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines.config import ConfigError
+
 SHAPES = ("gpt2-small", "wide")
 CONTEXT = 1024
 
@@ -23,7 +25,7 @@ def model_config(shape: str) -> Any:
             num_attention_heads=4,
             max_position_embeddings=CONTEXT,
         )
-    raise ValueError(f"--shape {shape}: choose from {', '.join(SHAPES)}")
+    raise ConfigError(f"--shape {shape}: choose from {', '.join(SHAPES)}")
 
 
 def random_model(shape: str, dtype: str, seed: int = 0) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 from jobs.bench.measure import peak_extra_bytes, record, show, take_turns
 from jobs.bench.shapes import CONTEXT, SHAPES, random_model
+from pipelines.config import ConfigError
 
 DTYPES = ("float32", "bfloat16")
 VARIANTS = ("body + head", "+ statistics", "+ research")
@@ -22,6 +23,9 @@ VARIANTS = ("body + head", "+ statistics", "+ research")
 
 def bench_statistics(shapes: list[str] | None, dtypes: list[str] | None, rounds: int) -> None:
     """Run the verb for every shape and dtype asked for."""
+    unknown = [name for name in dtypes or () if name not in DTYPES]
+    if unknown:
+        raise ConfigError(f"--dtype {unknown[0]}: choose from {', '.join(DTYPES)}")
     rows, results = [], []
     for shape in shapes or SHAPES:
         for dtype in dtypes or DTYPES:

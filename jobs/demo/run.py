@@ -109,8 +109,8 @@ def _say_training(info: TrainingInfo, console: Console) -> None:
     console.print(Text(f"model: {info.folder}, {info.parameters:,} parameters, {loss} in {info.seconds:.0f} s"))
     if info.stopped_early:
         console.print(
-            f"training stopped after {info.steps} of {info.planned_steps} steps: this machine is slow, so the scores "
-            "below separate less than they would"
+            f"training stopped after {info.steps} of {info.planned_steps} steps: this machine is slow, {info.unseen} "
+            "members were never shown, and the scores below separate less than they would"
         )
 
 
