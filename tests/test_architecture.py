@@ -17,7 +17,17 @@ LAYERS = ("schemas", "operators", "pipelines", "jobs")
 # What a layer may not import besides the layers above it. Ray belongs to the two upper layers.
 FORBIDDEN = {"schemas": {"torch", "polars", "duckdb", "ray", "numpy", "transformers"}, "operators": {"ray"}}
 # The accelerator machines of a cluster may have no more than these; DuckDB and friends serve the query side only.
-GPU_SIDE = {"torch", "transformers", "pyarrow", "numpy", "xxhash", "tokenizers", "fsspec", "huggingface_hub", "safetensors"}
+GPU_SIDE = {
+    "torch",
+    "transformers",
+    "pyarrow",
+    "numpy",
+    "xxhash",
+    "tokenizers",
+    "fsspec",
+    "huggingface_hub",
+    "safetensors",
+}
 QUERY_SIDE = {"catalog.py", "query.py", "scores.py", "evaluate.py", "blind.py"}
 
 

@@ -17,6 +17,7 @@ from operators.lake import Lake
 from operators.verify import verify
 from pipelines import steps
 from pipelines.config import ConfigError, ScoreConfig
+from pipelines.engines import plan_resources
 from pipelines.plan import ResumeError, make_plan
 from pipelines.score import RunError, score_corpus
 from schemas import FEATURE_GROUPS
@@ -240,3 +241,74 @@ def test_credentials_do_not_reach_the_ledger(model_folder: Path, corpus: Path, t
     run(model_folder, corpus, tmp_path, storage_options={"auto_mkdir": True, "token": secret})
     for path in (tmp_path / "runs").iterdir():
         assert secret not in path.read_text(encoding="utf-8")
+
+
+def test_ids_repeated_across_shards_fail_the_run(model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        lines = [{"id": "same", "text": f"text of {name}"}, {"id": name, "text": "another"}]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(RunError, match="1 documents of different shards share an id"):
+        run(model_folder, folder, tmp_path / "lake", label_column=None, domain_column=None)
+    assert Lake(str(tmp_path / "lake")).read_run("run")["state"] == "failed"
+
+
+def test_a_run_that_failed_before_it_wrote_does_not_hold_its_id(
+    model_folder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.ScoreStep, "__init__", lambda self, scoring: 1 / 0)
+        with pytest.raises(RunError, match="ZeroDivisionError: division by zero"):
+            run(model_folder, corpus, tmp_path, context=32)
+    assert run(model_folder, corpus, tmp_path, context=64)["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"input": "https://bob:s3cret@host/a.jsonl"},
+        {"lake": "s3://key:s3cret@b/l"},
+        {"input": "https://h/a?sig=s3cret"},
+    ],
+)
+def test_credentials_in_a_uri_are_refused_and_not_echoed(field: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        ScoreConfig.parse(**{"model": "m", "input": "i", "lake": "l", "run_id": "r", **field})
+    assert "holds credentials" in str(error.value)
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "asked", "expected"),
+    [
+        ({"CPU": 3.0}, {}, (2, 0.0, 1.0)),
+        ({"CPU": 1.0}, {}, (1, 0.0, 0.25)),
+        ({"CPU": 2.0}, {"actors": 5}, (5, 0.0, 0.25)),
+        ({"CPU": 8.0, "GPU": 8.0}, {}, (8, 1.0, 0.91)),
+        ({"CPU": 64.0, "GPU": 4.0}, {"actors": 2}, (2, 1.0, 1.0)),
+        ({"CPU": 9.0, "GPU": 4.0}, {"device": "cpu"}, (8, 0.0, 1.0)),
+    ],
+)
+def test_actors_leave_cpus_for_the_tasks(
+    model_folder: Path, corpus: Path, tmp_path: Path, cluster: dict[str, float], asked: dict[str, Any],
+    expected: tuple[int, float, float],
+) -> None:  # fmt: skip
+    resources = plan_resources(make_plan(config(model_folder, corpus, tmp_path, **asked)), cluster)
+    assert (resources.actors, resources.gpus, resources.cpus) == expected
+    assert resources.actors * resources.cpus < cluster["CPU"] - 0.5
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_actors_are_pinned_one_a_gpu(model_folder: Path, corpus: Path, tmp_path: Path, small_blocks: None) -> None:
+    """Logical GPUs: the pool takes both, and the run ends with the same rows."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        ledger = run(model_folder, corpus, tmp_path, engine="ray", dtype="float32")
+    finally:
+        ray.shutdown()
+    assert ledger["totals"]["documents"] == 30
+    assert verify(Lake(str(tmp_path))) == []
