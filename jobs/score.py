@@ -41,7 +41,7 @@ def print_plan(plan: Plan) -> None:
     from pipelines.engines import inline_resources, local_resources
 
     config = plan.config
-    resources = local_resources(plan) if config.engine == "ray" else inline_resources()
+    resources = local_resources(plan) if config.engine == "ray" else inline_resources(plan)
     where = f"{resources.actors} x {'GPU' if resources.gpus else 'CPU core'}"
     table = Table("step", "what", "where", box=None, pad_edge=False, header_style="bold")
     stored = f"{len(plan.sources):,} shards, {plan.n_bytes:,} bytes stored"
@@ -53,15 +53,19 @@ def print_plan(plan: Plan) -> None:
     groups = ", ".join(("core", *config.features))
     table.add_row("write", escape(f"{config.precision}: {groups} -> {plan.lake.root}"), "CPU tasks")
     console = Console(soft_wrap=True)
-    console.print(
-        f"run {config.run_id} on engine {config.engine} ({'resumes' if plan.previous else 'new'})", style="bold"
-    )
+    console.print(f"run {config.run_id} on engine {config.engine} ({_standing(plan)})", style="bold")
     console.print(table)
     for source in plan.sources[:10]:
         stop = "" if source.stop is None else f" (rows before {source.stop})"
         console.print(escape(f"  {source.shard.format:8} {source.shard.n_bytes:>14,}  {source.shard.uri}{stop}"))
     if len(plan.sources) > 10:
         console.print(f"  ... and {len(plan.sources) - 10:,} more shards")
+
+
+def _standing(plan: Plan) -> str:
+    if plan.finished:
+        return "finished already: nothing to do"
+    return "resumes: what has a receipt is skipped" if plan.previous else "new"
 
 
 def print_summary(ledger: dict[str, Any], root: str) -> None:

@@ -5,8 +5,7 @@
 `inline` is a plain loop in this process. `ray` is a Ray Data chain: reading, tokenizing and writing are tasks spread
 over the cluster's CPUs, scoring is a pool of actors, one GPU each where there are GPUs and one CPU core each otherwise;
 blocks stream, so memory stays bounded. A block crosses Ray as one row that holds an Arrow stream: Ray would merge and
-split
-tables as it sees fit, and a document's rows must stay in the part that is named after them.
+split tables as it sees fit, and a document's rows must stay in the part that is named after them.
 """
 
 from __future__ import annotations
@@ -116,11 +115,11 @@ def local_resources(plan: Plan) -> Resources:
     return plan_resources(plan, {"CPU": (os.cpu_count() or 1) + 1, "GPU": torch.cuda.device_count()})
 
 
-def inline_resources() -> Resources:
-    """The inline engine takes this process and one GPU if there is one."""
+def inline_resources(plan: Plan) -> Resources:
+    """The inline engine takes this process, and one GPU if there is one and it may."""
     import torch
 
-    return Resources(1, float(torch.cuda.is_available()), 1.0)
+    return Resources(1, float(torch.cuda.is_available() and not plan.config.device.startswith("cpu")), 1.0)
 
 
 def _cpu_steps(plan: Plan, workers: int) -> tuple[ReadStep, TokenizeStep, WriteStep]:

@@ -1,7 +1,7 @@
 """Progress of a run: a bar on a terminal, plain lines in a log. Documents, tokens, tokens/s, and the time left.
 
-Time left comes from the share of the input's bytes that is done, so it needs no second pass; it is not shown before the
-first block, and it is rough where shards are compressed unevenly.
+Time left comes from the share of the input's bytes that is done, so it needs no second pass; its clock starts with the
+first block. It is not shown before the second block, nor for compressed input, where stored bytes say too little.
 """
 
 from __future__ import annotations

@@ -127,11 +127,14 @@ def _totals(plan: Plan, before: dict[str, int], counts: Counts) -> dict[str, int
 
 
 def _share(plan: Plan, before: dict[str, int]) -> Any:
-    """Share of the input done, by bytes of text against stored bytes; unknown where a limit cuts the input short."""
+    """Share of the input done, by bytes of text against stored bytes; unknown where files are compressed."""
+    packed = any(s.shard.format == "parquet" or s.shard.uri.endswith((".gz", ".zst")) for s in plan.sources)
 
     def share(counts: Counts) -> float | None:
         if plan.config.limit is not None:
             return min(0.99, (counts.documents + counts.rejects) / plan.config.limit)
+        if packed:
+            return None
         total = plan.n_bytes - before.get("text_bytes", 0)
         return min(0.99, counts.text_bytes / total) if total > 0 else None
 
