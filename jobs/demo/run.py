@@ -213,7 +213,7 @@ def _print_queries(lake: Path, console: Console) -> None:
     for question, sql in QUERIES:
         one_line = " ".join(sql.split())
         console.print(Text(f'\n# {question}\nassay sql {lake} "{one_line}"'))
-        console.print(_rows_table(query(str(lake), sql).slice(0, 8)))
+        console.print(_rows_table(query(str(lake), sql).slice(0, 10)))
 
 
 def _rows_table(rows: pa.Table) -> Table:
