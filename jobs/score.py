@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,8 @@ def print_summary(ledger: dict[str, Any], root: str) -> None:
         f"run {ledger['run_id']}: {totals['documents']:,} documents{rejects}, {totals['tokens']:,} tokens "
         f"in {seconds:.1f} s ({rate:,.0f} tokens/s)"
     )
+    if not totals["documents"]:
+        print("warning: no document was scored; is --text-column right?", file=sys.stderr)
     if totals["rejects"]:
         print(f'rejects: assay sql {shlex.quote(root)} "select reason, count(*) from rejects group by all"')
     print(f"next:    assay sql {shlex.quote(root)} \"from loss('{ledger['run_id']}') order by score desc limit 5\"")

@@ -58,7 +58,7 @@ def ray_data(plan: Plan) -> Generator[pa.Table]:
     with _cluster(plan):
         resources = plan_resources(plan, ray.cluster_resources())
         read, tokenize, write = _cpu_steps(plan, workers=resources.actors)
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised, and said once
         context = ray.data.DataContext.get_current()
         context.target_max_block_size = _YIELD_EVERY_BLOCK
         context.enable_progress_bars = False

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterable
 from contextlib import closing
@@ -25,6 +26,8 @@ from pipelines.progress import Counts, Progress
 from pipelines.steps import SCORER_METADATA
 
 log = logging.getLogger(__name__)
+
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit): ")  # how a traceback in text ends
 
 
 class RunError(RuntimeError):
@@ -148,12 +151,16 @@ def _refresh_catalog(plan: Plan) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """What a worker raised, in one line: Ray wraps it several times over."""
+    """What a worker raised, in one line: Ray wraps it several times over, and hangs an empty SystemException on it."""
     cause: BaseException = error
-    while isinstance(inner := getattr(cause, "cause", None) or cause.__cause__, BaseException) and inner is not cause:
+    while isinstance(inner := getattr(cause, "cause", None) or cause.__cause__, BaseException):
+        if inner is cause or not str(inner).strip():
+            break
         cause = inner
     lines = str(cause).strip().splitlines() or [""]
-    return f"{type(cause).__name__}: {lines[0].strip()}" if lines[0] else type(cause).__name__
+    said = next((line for line in reversed(lines) if _RAISED.match(line)), lines[0]).strip()
+    said = re.sub(r"^[\w.]*\.(?=\w+: )", "", said)  # the class without its module
+    return said if _RAISED.match(said) else f"{type(cause).__name__}: {said}".rstrip(": ")
 
 
 def _now() -> str:

@@ -111,6 +111,30 @@ def test_the_same_command_again_does_nothing(lake: Path, model_folder: Path, cor
     assert "finished already" in done.stderr
 
 
+def test_a_run_that_scores_nothing_says_so(model_folder: Path, corpus: Path, tmp_path: Path) -> None:
+    done = assay("score", "--model", model_folder, "--input", corpus, "--lake", tmp_path / "l", "--run-id", "r",
+                 "--text-column", "nope", "--engine", "inline")  # fmt: skip
+    assert "0 documents, 30 rejected" in done.stdout
+    assert "is --text-column right?" in done.stderr
+
+
+@pytest.mark.cluster
+def test_a_worker_that_fails_is_one_clear_line(model_folder: Path, corpus: Path, tmp_path: Path) -> None:
+    """Under Ray, in a process of its own: what the model's loading raised, without a page of wrappings."""
+    import shutil
+
+    broken = shutil.copytree(model_folder, tmp_path / "broken")
+    data = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(data[: len(data) // 2])
+    command = [sys.executable, "-m", "jobs.cli", "score", "--model", str(broken), "--input", str(corpus),
+               "--lake", str(tmp_path / "l"), "--run-id", "r", "--actors", "1"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert "error: ModelError: model" in done.stderr
+    assert "cannot be loaded" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_sql_formats_and_output(lake: Path, tmp_path: Path) -> None:
     query = "select key, label, n_tokens from documents order by key limit 2"
     assert "doc-0" in assay("sql", lake, query).stdout
