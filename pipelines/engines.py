@@ -43,7 +43,7 @@ class Resources:
 
 def inline(plan: Plan) -> Generator[pa.Table]:
     """Manifests of a run in this process, one block after the other."""
-    read, tokenize, write = _cpu_steps(plan, workers=1)
+    read, tokenize, write = _cpu_steps(plan, inline_resources(plan))
     score: ScoreStep | None = None
     for source in plan.sources:
         for block in read(source):
@@ -57,7 +57,7 @@ def ray_data(plan: Plan) -> Generator[pa.Table]:
 
     with _cluster(plan):
         resources = plan_resources(plan, ray.cluster_resources())
-        read, tokenize, write = _cpu_steps(plan, workers=resources.actors)
+        read, tokenize, write = _cpu_steps(plan, resources)
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised, and said once
         context = ray.data.DataContext.get_current()
         context.target_max_block_size = _YIELD_EVERY_BLOCK
@@ -122,9 +122,11 @@ def inline_resources(plan: Plan) -> Resources:
     return Resources(1, float(torch.cuda.is_available() and not plan.config.device.startswith("cpu")), 1.0)
 
 
-def _cpu_steps(plan: Plan, workers: int) -> tuple[ReadStep, TokenizeStep, WriteStep]:
+def _cpu_steps(plan: Plan, resources: Resources) -> tuple[ReadStep, TokenizeStep, WriteStep]:
     done_in = None if plan.previous is None else (plan.lake, plan.config.run_id)
-    read = ReadStep(plan.read_options(workers), done_in, plan.config.storage_options)
+    read = ReadStep(
+        plan.read_options(resources.actors, on_gpu=resources.gpus > 0), done_in, plan.config.storage_options
+    )
     tokenize = TokenizeStep(str(plan.folder), plan.tokenize_options(), plan.vocab_size)
     return read, tokenize, WriteStep(plan.write_options())
 
