@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -161,7 +162,7 @@ class _Collector:
 
     def keep_hidden(self, hidden_LD: Tensor, row: int) -> None:
         if HIDDEN not in self.columns:
-            self.columns[HIDDEN] = np.zeros((self.n, hidden_LD.shape[1]), dtype=np.float16)
+            self.columns[HIDDEN] = np.zeros((self.n, *self._shape_of(HIDDEN)), dtype=np.float16)
         self.columns[HIDDEN][row : row + len(hidden_LD)] = hidden_LD.to(torch.float16).cpu().numpy()
 
     def _flush(self) -> None:
@@ -218,7 +219,7 @@ def _reject(table: pa.Table, rows: set[int]) -> pa.Table:
     for name in ("text", "token_id", "byte_start", "n_bytes", *changes):
         field_ = table.schema.field(name)
         value = pa.scalar(changes.get(name), field_.type)
-        column = pa.compute.if_else(mask, value, table[name])
+        column = pc.if_else(mask, value, table[name])
         table = table.set_column(table.schema.get_field_index(name), field_, column)
     return table
 

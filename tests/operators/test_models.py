@@ -22,6 +22,15 @@ def load(folder: Path, **more: object) -> ScoringModel:
     return ScoringModel.load(ModelOptions(str(folder), **more))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("family", [*families.FAMILIES, *families.ALONE])
+def test_every_family_loads_from_its_folder(family: str, tmp_path: Path) -> None:
+    """Also those whose checkpoint holds no head, because it is tied to the embedding: that is not a missing weight."""
+    model = load(small.make_model_folder(tmp_path / "model", family))
+    assert model.packed == (family in families.FAMILIES)
+    assert model.separate
+    assert model.vocab_size == 331
+
+
 def test_a_checkpoint_with_missing_weights_is_refused(model_folder: Path, tmp_path: Path) -> None:
     """transformers would fill them with random numbers, other ones in every process."""
     folder = small.make_model_folder(tmp_path / "model")
