@@ -21,6 +21,7 @@ _READ_FIELDS = [
     pa.field("row", pa.int64(), nullable=False),
     pa.field("key", pa.string()),
     pa.field("text", pa.string()),
+    pa.field("prompt_bytes", pa.int64()),  # how much of the text is prompt; NULL in runs without a prompt column
     pa.field("label", pa.int8()),
     pa.field("domain", pa.string()),
     pa.field("attributes", pa.map_(pa.string(), pa.string())),

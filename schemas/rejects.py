@@ -20,6 +20,7 @@ class Reason(StrEnum):
     EMPTY_TEXT = "empty_text"
     INVALID_UTF8 = "invalid_utf8"
     INVALID_KEY = "invalid_key"
+    INVALID_PROMPT = "invalid_prompt"
     INVALID_LABEL = "invalid_label"
     DUPLICATE_KEY = "duplicate_key"
     HASH_COLLISION = "hash_collision"
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     NO_TOKENS = "no_tokens"
     NON_FINITE_SCORE = "non_finite_score"
     UNREADABLE_SHARD = "unreadable_shard"
+    KILLED_WORKER = "killed_worker"
 
 
 REJECTS = Table(
