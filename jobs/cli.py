@@ -36,6 +36,10 @@ class Output(StrEnum):
 
 Lake = Annotated[str, typer.Argument(help="Folder (or fsspec URI) of the lake.", metavar="LAKE")]
 
+StorageOptions = Annotated[
+    str | None, typer.Option(help="fsspec options of the lake: a YAML or JSON file, or JSON without secrets.")
+]
+
 
 def _example(*lines: str) -> str:
     return "Example:\n\n" + "\n\n".join(lines)
@@ -54,20 +58,38 @@ def score(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Local folder or hub id of a causal LM (safetensors).")] = None,
     input: Annotated[  # noqa: A002 - the flag's name
-        list[str] | None, typer.Option(help="File, folder or glob: Parquet, JSONL(.gz .zst) or text. Repeatable.")
+        list[str] | None,
+        typer.Option(help="File, folder, glob or URI: Parquet, JSONL(.gz .zst), Arrow or text. Repeatable."),
     ] = None,
     lake: Annotated[str | None, typer.Option(help="Folder (or fsspec URI) to write to.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Name of the run; the same command again resumes it.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of these fields; flags win.")] = None,
     format: Annotated[  # noqa: A002 - the flag's name
-        str | None, typer.Option(help="auto (by suffix), parquet, jsonl or text.")
+        str | None, typer.Option(help="auto (by suffix), parquet, jsonl, arrow or text.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text (default: text).")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the text (default: text); nested ones as meta.body.")
+    ] = None,
+    text_template: Annotated[
+        str | None, typer.Option(help="Text made of several columns: '{title}\\n\\n{body}'.")
+    ] = None,
+    prompt_column: Annotated[
+        str | None, typer.Option(help="Column of a prompt: fed before the text, its tokens flagged in_prompt.")
+    ] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of the document's id (default: SOURCE#ROW).")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of 0/1 labels.")] = None,
     domain_column: Annotated[str | None, typer.Option(help="Column of the domain.")] = None,
     keep_columns: Annotated[list[str] | None, typer.Option(help="Column to keep as attribute. Repeatable.")] = None,
     max_document_bytes: Annotated[int | None, typer.Option(help="Reject longer texts.")] = None,
+    max_rejects: Annotated[
+        str | None, typer.Option(help="Stop when more records are rejected: a count, or a share such as 1%.")
+    ] = None,
+    overwrite: Annotated[
+        str | None, typer.Option(help="Drop what this run id holds and start anew.", metavar="RUN_ID")
+    ] = None,
+    storage_options: Annotated[
+        str | None, typer.Option(help="fsspec options of input and lake: a YAML or JSON file, or JSON without secrets.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N records of the input.")] = None,
     context: Annotated[
         int | None, typer.Option(help="Longest window in tokens (default: the model's, at most 2048).")
@@ -111,12 +133,12 @@ def score(
 
 
 @app.command(epilog=_example("assay catalog lake", 'duckdb lake/lake.duckdb "select * from runs"'))
-def catalog(lake: Lake) -> None:
+def catalog(lake: Lake, storage_options: StorageOptions = None) -> None:
     """Rebuild the lake's DuckDB catalog (views and macros only) and print what it holds."""
     with _errors():
-        from jobs.query import run_catalog
+        from jobs.query import read_options, run_catalog
 
-        run_catalog(lake)
+        run_catalog(lake, read_options(storage_options))
 
 
 @app.command(
@@ -130,21 +152,32 @@ def sql(
     query: Annotated[str, typer.Argument(help="One SELECT over the views and macros; - reads standard input.")],
     format: Annotated[Output, typer.Option(help="How rows are printed.")] = Output.table,  # noqa: A002 - the flag's name
     output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    run_id: Annotated[
+        list[str] | None, typer.Option(help="Only these runs; others are not even listed. Repeatable.")
+    ] = None,
+    storage_options: StorageOptions = None,
 ) -> None:
     """Query the lake with SQL, read-only."""
     with _errors():
-        from jobs.query import run_sql
+        from jobs.query import read_options, run_sql
 
-        run_sql(lake, query, format.value, output)
+        run_sql(lake, query, format.value, output, runs=run_id or (), options=read_options(storage_options))
 
 
-@app.command(epilog=_example("assay verify lake", "assay verify lake --run-id monday"))
-def verify(lake: Lake, run_id: Annotated[str | None, typer.Option(help="One run instead of all.")] = None) -> None:
-    """Check the lake against its contract: prints every fault, changes nothing, exits 1 if there are any."""
+@app.command(epilog=_example("assay verify lake", "assay verify lake --run-id monday --repair"))
+def verify(
+    lake: Lake,
+    run_id: Annotated[str | None, typer.Option(help="One run instead of all.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First drop what unfinished writes left; while no job writes there.")
+    ] = False,
+    storage_options: StorageOptions = None,
+) -> None:
+    """Check the lake against its contract: prints every fault, exits 1 if there are any. Only --repair changes it."""
     with _errors():
-        from jobs.query import run_verify
+        from jobs.query import read_options, run_verify
 
-        raise typer.Exit(run_verify(lake, run_id))
+        raise typer.Exit(run_verify(lake, run_id, repair=repair, options=read_options(storage_options)))
 
 
 @app.command(epilog=_example("assay demo", "assay demo --folder /tmp/demo --seed 3"))
@@ -230,7 +263,10 @@ class _errors:  # noqa: N801 - used as a statement
 
 
 def _stop(message: str, code: int) -> None:
-    for i, line in enumerate(message.splitlines() or [""]):
+    from jobs.errors import printable
+    from operators.storage.remote import redact
+
+    for i, line in enumerate(printable(redact(message)).splitlines() or [""]):
         typer.echo(f"{'error: ' if i == 0 else '       '}{line}", err=True)
     raise typer.Exit(code) from None
 

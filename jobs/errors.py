@@ -1,12 +1,17 @@
 """The errors a user can mend, by what the command line does with them.
 
     exit 2   the job as asked for cannot be run: ConfigError, InputError, ModelError, ResumeError, QueryError
-    exit 1   the job ran and failed: RunError, StorageError, OSError
+    exit 1   the job ran and failed: RunError, StorageError, ObjectError, OSError
 
 Anything else is a defect of ours and keeps its traceback.
 """
 
 from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """`text` with control and other unprintable characters escaped: names of files and records may hold any."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def exit_code(error: BaseException) -> int | None:

@@ -1,11 +1,12 @@
-"""`assay catalog`, `assay sql` and `assay verify`: the verbs that only read."""
+"""`assay catalog`, `assay sql` and `assay verify`: the verbs over a lake that is there."""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -18,31 +19,69 @@ from pipelines.config import ConfigError
 MAX_TABLE_ROWS = 1000
 
 
-def check_lake(lake: str) -> None:
-    """Raise a clear error where there is no lake: a mistyped path must not look like an empty one."""
-    from operators.lake import RUNS_FOLDER, Lake
+def read_options(text: str | None) -> dict[str, Any] | None:
+    """What `--storage-options` says.
 
-    if not Lake(lake).storage.list(RUNS_FOLDER):
+    Raises:
+        ConfigError: as `pipelines.config.read_storage_options`.
+    """
+    if text is None:
+        return None
+    from pipelines.config import read_storage_options
+
+    return read_storage_options(text)
+
+
+def check_lake(lake: str, options: Mapping[str, Any] | None = None) -> None:
+    """Raise a clear error where there is no lake: a mistyped path must not look like an empty one.
+
+    Raises:
+        ConfigError: nothing there is a lake.
+        ObjectError: the storage does not answer, refuses, or has no such bucket; said after one attempt.
+    """
+    from operators.lake import RUNS_FOLDER
+    from operators.storage import Storage
+
+    storage = Storage(lake, options or {})
+    storage.check()
+    if not storage.list(RUNS_FOLDER):
         raise ConfigError(f"no lake at {lake}: `assay score --lake {lake} ...` makes one")
 
 
-def run_catalog(lake: str) -> None:
+def run_catalog(lake: str, options: Mapping[str, Any] | None = None) -> None:
+    """Rebuild the catalog file and print where it is and what the lake holds."""
     from operators.catalog import write_catalog
     from operators.query import query
 
-    check_lake(lake)
-    path = write_catalog(lake)
-    runs = query(lake, "select run_id, state, model_type, documents, rejects, tokens, scored from runs order by all")
+    check_lake(lake, options)
+    path = write_catalog(lake, options)
+    columns = "run_id, state, model_type, documents, rejects, tokens, scored"
     print(path)
-    print_table(runs)
+    print_table(query(lake, f"select {columns} from runs order by all", storage_options=options))
 
 
-def run_sql(lake: str, sql: str, fmt: str, output: Path | None) -> None:
-    """Run one SELECT and print its rows, or write them to `output`."""
+def run_sql(
+    lake: str,
+    sql: str,
+    fmt: str,
+    output: Path | None,
+    *,
+    runs: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Run one SELECT and print its rows, or write them to `output`; `runs` are those the views show, none for all.
+
+    Raises:
+        ConfigError: there is no lake, or none of its runs is called so.
+        QueryError: as `operators.query.query`.
+    """
     from operators.query import query
 
-    check_lake(lake)
-    rows = query(lake, sys.stdin.read() if sql == "-" else sql)
+    check_lake(lake, options)
+    for run_id in runs:
+        _check_run(lake, run_id, options)
+    text = sys.stdin.read() if sql == "-" else sql
+    rows = query(lake, text, runs=runs or None, storage_options=options)
     if output is not None:
         with output.open("wb") as file:
             write_rows(rows, fmt, file)
@@ -52,21 +91,35 @@ def run_sql(lake: str, sql: str, fmt: str, output: Path | None) -> None:
         write_rows(rows, fmt, sys.stdout.buffer)
 
 
-def run_verify(lake: str, run_id: str | None) -> int:
-    """Print every fault; 1 if there are any."""
+def run_verify(lake: str, run_id: str | None, *, repair: bool = False, options: Mapping[str, Any] | None = None) -> int:
+    """Print every fault; 1 if there are any. With `repair`, first drop what unfinished writes left, and print it."""
+    from operators import verify
     from operators.lake import Lake
-    from operators.verify import verify
 
-    check_lake(lake)
-    known = Lake(lake).run_ids()
-    if run_id is not None and run_id not in known:
-        raise ConfigError(f"no run {run_id!r} in {lake}: it holds {', '.join(known) or 'none'}")
-    faults = verify(Lake(lake), run_id)
+    check_lake(lake, options)
+    if run_id is not None:
+        _check_run(lake, run_id, options)
+    there = Lake(lake, options)
+    if repair:
+        repaired = verify.repair(there, run_id)
+        for path in repaired.removed:
+            print(f"{path}: dropped")
+        for each in repaired.skipped:
+            print(f"{each}: left alone, a job may be writing it; if none does, name it: --repair --run-id {each}")
+    faults = verify.verify(there, run_id)
     for fault in faults:
         print(fault)
-    runs = [run_id] if run_id else known
+    runs = [run_id] if run_id else there.run_ids()
     print(f"{len(faults)} faults in {len(runs)} runs" if faults else f"{len(runs)} runs verified, no faults")
     return 1 if faults else 0
+
+
+def _check_run(lake: str, run_id: str, options: Mapping[str, Any] | None) -> None:
+    from operators.lake import Lake
+
+    known = Lake(lake, options).run_ids()
+    if run_id not in known:
+        raise ConfigError(f"no run {run_id!r} in {lake}: it holds {', '.join(known) or 'none'}")
 
 
 def write_rows(rows: pa.Table, fmt: str, file: IO[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -12,15 +13,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jobs.errors import printable
 from pipelines.config import ScoreConfig, read_job
 
 if TYPE_CHECKING:
+    from operators.shards import Shard
     from pipelines.plan import Plan
 
 
 def run_score(job: Path | None, flags: dict[str, Any], *, dry_run: bool) -> None:
     """Run the verb; see `assay score --help` for the fields."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    if "text_template" in flags:
+        flags = {**flags, "text_template": unescaped(flags["text_template"])}
     config = ScoreConfig.parse(**{**(read_job(job) if job else {}), **flags})
     from pipelines.plan import make_plan
     from pipelines.score import score_corpus
@@ -33,8 +38,13 @@ def run_score(job: Path | None, flags: dict[str, Any], *, dry_run: bool) -> None
     if plan.finished:
         console.print(f"run {config.run_id} is finished already; nothing to do")
     elif plan.previous:
-        console.print(f"resuming run {config.run_id}")
+        console.print(f"resuming run {config.run_id}: {_standing(plan)}")
     print_summary(score_corpus(plan), plan.lake.root)
+
+
+def unescaped(template: str) -> str:
+    r"""A template as typed on a command line, where `\n` and `\t` are two characters each: what they stand for."""
+    return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], template)
 
 
 def print_plan(plan: Plan) -> None:
@@ -45,8 +55,12 @@ def print_plan(plan: Plan) -> None:
     resources = local_resources(plan) if config.engine == "ray" else inline_resources(plan)
     where = f"{resources.actors} x {'GPU' if resources.gpus else 'CPU core'}"
     table = Table("step", "what", "where", box=None, pad_edge=False, header_style="bold")
-    stored = f"{len(plan.sources):,} shards, {plan.n_bytes:,} bytes stored"
-    table.add_row("read", escape(f"{stored}, text from {config.text_column!r}"), "CPU tasks")
+    stored = f"{len(plan.listing.shards):,} shards, {plan.n_bytes:,} bytes stored, {len(plan.units):,} units"
+    text = repr(config.text_template or config.text_column)
+    prompt = f" after a prompt from {config.prompt_column!r}" if config.prompt_column else ""
+    table.add_row("read", escape(f"{stored}, text from {text}{prompt}"), "CPU tasks")
+    if config.id_column:
+        table.add_row("survey", escape(f"ids from {config.id_column!r}: the first record of each has it"), "CPU tasks")
     bos = "a prefix token is fed" if plan.tokenizer_facts["bos_prepended"] else "nothing is fed before the text"
     table.add_row("tokenize", f"special tokens {config.special_tokens}, {bos}", "CPU tasks")
     windows = f"context {plan.windows.context}, stride {plan.windows.stride}, dtype {config.dtype}"
@@ -56,17 +70,34 @@ def print_plan(plan: Plan) -> None:
     console = Console(soft_wrap=True)
     console.print(f"run {config.run_id} on engine {config.engine} ({_standing(plan)})", style="bold")
     console.print(table)
-    for source in plan.sources[:10]:
-        stop = "" if source.stop is None else f" (rows before {source.stop})"
-        console.print(escape(f"  {source.shard.format:8} {source.shard.n_bytes:>14,}  {source.shard.uri}{stop}"))
-    if len(plan.sources) > 10:
-        console.print(f"  ... and {len(plan.sources) - 10:,} more shards")
+    left = shards_left(plan)
+    for shard in left[:10]:
+        last = plan.listing.stop is not None and shard == plan.listing.shards[-1]
+        stop = f" (rows before {plan.listing.stop})" if last else ""
+        console.print(escape(f"  {shard.format:8} {shard.n_bytes:>14,}  {printable(shard.uri)}{stop}"))
+    if len(left) > 10:
+        console.print(f"  ... and {len(left) - 10:,} more shards")
+
+
+def shards_left(plan: Plan) -> list[Shard]:
+    """The shards of units that are not finished, in input order."""
+    finished = plan.done.finished
+    left = {piece.shard for unit in plan.units if unit.index not in finished for piece in unit.pieces}
+    return [shard for shard in plan.listing.shards if shard in left]
 
 
 def _standing(plan: Plan) -> str:
     if plan.finished:
         return "finished already: nothing to do"
-    return "resumes: what has a receipt is skipped" if plan.previous else "new"
+    if plan.config.overwrite:
+        return "new: what the run id holds is dropped first"
+    if not plan.previous:
+        return "new"
+    done = plan.done
+    return (
+        f"{len(plan.units) - len(done.finished):,} of {len(plan.units):,} units left, "
+        f"{done.counts['documents']:,} documents done"
+    )
 
 
 def print_summary(ledger: dict[str, Any], root: str) -> None:

@@ -6,26 +6,26 @@
     operators/sql/*/*.sql ------------------------------------------> min_k(run, ...), auroc(scores), ...
 
 A view lists the folder again at each query, so it sees the runs and parts written after it was made, in the catalog
-file too. Every column the schema declares is there, NULL where a run did not keep it. The price: each query opens the
-footers of all the parts it names (`union_by_name`), some 50 microseconds a part on a local disk; `connect(runs=...)`
-names fewer. Leaving out parts without a receipt is a semi-join on the file's name, which prunes whole files and costs a
+file too. Every column the schema declares is there, NULL where a run did not keep it. DuckDB is told the columns, so it
+opens no part to find them out (`union_by_name` opens all): a query reads footers and columns of the runs it names, and
+nothing else. The price: it lists the parts of all runs, a thousand a request in an object store; `connect(runs=...)`
+lists fewer. Leaving out parts without a receipt is a semi-join on the file's name, which prunes whole files and costs a
 tenth of a plain scan.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
+from operators.duckdb_files import LakeFiles, escape_glob
+from operators.ledger import ledger_sql
 from operators.scores import create_macros
 from operators.storage import Storage
 from schemas import DOCUMENTS, PAIRS, REJECTS, RUNS, TABLES, TOKENS, Column, Table, check_run_id
@@ -37,65 +37,9 @@ _PARTITIONS: Mapping[str, tuple[str, ...]] = {
     t.name: tuple(c.name for c in t.columns if c.is_partition) for t in (TOKENS, DOCUMENTS, REJECTS, PAIRS)
 }
 
-
-# The ledger: where each column of `runs` lies in `<lake>/runs/<run_id>.json`.
-
-_LEDGER_PATHS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    **{name: ((name,),) for name in ("run_id", "state", "created_at", "finished_at", "seconds")},
-    **{name: ((name,),) for name in ("assay_version", "config_digest")},
-    "model": (("config", "model"),),
-    "model_type": (("model", "type"),),
-    "model_fingerprint": (("model", "fingerprint"),),
-    "vocab_size": (("model", "vocab_size"),),
-    "dtype": (("model", "dtype"), ("config", "dtype")),  # what was used, before what was asked for
-    "device": (("model", "device"), ("config", "device")),
-    "tokenizer_fingerprint": (("tokenizer", "fingerprint"),),
-    "bos_prepended": (("tokenizer", "bos_prepended"),),
-    **{name: (("config", name),) for name in ("context", "stride", "bos", "special_tokens", "precision", "features")},
-    **{name: (("config", name),) for name in ("transform", "base_run", "engine")},
-    **{name: (("totals", name),) for name in ("rows_in", "documents", "rejects", "tokens", "scored", "text_bytes")},
-}
-
-
-def runs_row(ledger: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of `runs` that a run's ledger makes: every column of `schemas.RUNS`, None where the ledger is silent.
-
-    Timestamps become aware datetimes in UTC. Equal, column by column, to what the `runs` view reads from the file.
-
-    Raises:
-        ValueError: the ledger has no `run_id` or no `state`, or a timestamp is not ISO 8601.
-    """
-    row = {column.name: _ledger_value(ledger, column) for column in RUNS.columns}
-    missing = [column.name for column in RUNS.columns if not column.nullable and row[column.name] is None]
-    if missing:
-        raise ValueError(f"ledger has no {', '.join(missing)}; its keys: {', '.join(sorted(ledger)) or 'none'}")
-    return row
-
-
-def _ledger_value(ledger: Mapping[str, Any], column: Column) -> Any:
-    for path in _LEDGER_PATHS[column.name]:
-        value: Any = ledger
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if value is not None:
-            return _as_column(value, column)
-    return None
-
-
-def _as_column(value: Any, column: Column) -> Any:
-    if pa.types.is_timestamp(column.type):
-        moment = datetime.fromisoformat(value)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    if pa.types.is_string(column.type) and not isinstance(value, str):
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)  # as DuckDB prints JSON
-    return value
-
-
-def _ledger_sql(column: Column) -> str:
-    """The same look-up in SQL, over a column `json`."""
-    operator = "->" if pa.types.is_list(column.type) else "->>"
-    found = [f"json {operator} {quote('$.' + '.'.join(path))}" for path in _LEDGER_PATHS[column.name]]
-    return f"coalesce({', '.join(found)})::{column.sql_type}"
+# Rows that DuckDB is to expect when it decides which side of a join to hold in memory: only their order matters.
+_EXPECTED_ROWS = {TOKENS.name: 10**9, PAIRS.name: 10**9, DOCUMENTS.name: 10**6, REJECTS.name: 10**4}
+_NO_ROWS = "limit (select 0)"
 
 
 # Views
@@ -107,10 +51,6 @@ def quote(text: str) -> str:
 
 def _name(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
-
-
-def escape_glob(path: str) -> str:
-    return re.sub(r"[*?\[]", lambda match: f"[{match[0]}]", path)
 
 
 def _globs(root: str, table: Table, runs: Sequence[str] | None) -> str:
@@ -125,33 +65,55 @@ def _globs(root: str, table: Table, runs: Sequence[str] | None) -> str:
     return "[" + ", ".join(quote(pattern) for pattern in patterns) + "]"
 
 
-def _typed_nothing(table: Table, *more: str) -> str:
+def _typed_nothing(table: Table) -> str:
     """A SELECT of no rows that has every column of the table in its type: what a view falls back on."""
-    columns = [f"null::{c.sql_type} as {_name(c.name)}" for c in table.columns]
-    return f"select {', '.join([*columns, *more])} where false"
+    return f"select {', '.join(f'null::{c.sql_type} as {_name(c.name)}' for c in table.columns)} where false"
 
 
-def _select_list(table: Table) -> str:
-    stored = [f"{_name(c.name)}::{c.sql_type} as {_name(c.name)}" for c in table.columns]
-    return ", ".join([*stored, *(f"{sql} as {_name(name)}" for name, sql in table.view_columns.items())])
+def _declared(table: Table) -> str:
+    """The columns of a part, as `read_parquet(schema := ...)` takes them: found by name, cast, NULL where missing."""
+    columns = (
+        f"{quote(c.name)}: {{name: {quote(c.name)}, type: {quote(c.sql_type)}, default_value: null}}"
+        for c in table.columns
+        if not c.is_partition
+    )
+    return f"map {{{', '.join(columns)}}}"
+
+
+def _stored_nothing(table: Table) -> str:
+    """No rows, in the types of a part's columns and its file's name; and how many rows the planner is to expect.
+
+    DuckDB takes the number of rows from footers. Without, it expects one row of each table, and a join of tokens and
+    documents may hold the tokens in memory. A limit that it cannot see through keeps the estimate and drops the rows.
+    """
+    columns = [f"null::{c.sql_type} as {_name(c.name)}" for c in table.columns if not c.is_partition]
+    return f"select {', '.join(columns)}, null::VARCHAR as filename from range({_EXPECTED_ROWS[table.name]}) {_NO_ROWS}"
+
+
+def _column(column: Column) -> str:
+    name = _name(column.name)
+    if column.is_partition:  # a filter on it becomes one on the name, and leaves out whole files before any is opened
+        return f"regexp_extract(filename, {quote(f'/{column.name}=([^/]+)/')}, 1) as {name}"
+    return name
 
 
 def _parquet_view(root: str, table: Table, runs: Sequence[str] | None) -> str:
-    hive_types = ", ".join(f"{quote(name)}: VARCHAR" for name in _PARTITIONS[table.name])
+    columns = [_column(c) for c in table.columns]
+    columns += [f"{sql} as {_name(name)}" for name, sql in table.view_columns.items()]
     rows = f"""
-        {_typed_nothing(table, "null::VARCHAR as filename")}
+        ({_stored_nothing(table)})
         union all by name
-        select * from read_parquet({_globs(root, table, runs)}, union_by_name := true, allow_empty := true,
-            filename := true, hive_partitioning := true, hive_types := {{{hive_types}}})"""
+        select * from read_parquet({_globs(root, table, runs)}, schema := {_declared(table)}, filename := true,
+            allow_empty := true)"""
     where = ""
     if table is TOKENS:
         twin = r"regexp_replace(file, '/documents/([^/]+/[^/]+)$', '/tokens/\1')"
         where = f"where filename in (select {twin} from glob({_globs(root, DOCUMENTS, runs)}))"
-    return f"create or replace view {table.name} as select {_select_list(table)} from ({rows}) {where}"
+    return f"create or replace view {table.name} as select {', '.join(columns)} from ({rows}) {where}"
 
 
 def _runs_view(root: str, runs: Sequence[str] | None) -> str:
-    columns = ", ".join(f"{_ledger_sql(c)} as {_name(c.name)}" for c in RUNS.columns)
+    columns = ", ".join(f"{ledger_sql(c)} as {_name(c.name)}" for c in RUNS.columns)
     rows = f"""
         select null::JSON as json where false
         union all by name
@@ -160,19 +122,23 @@ def _runs_view(root: str, runs: Sequence[str] | None) -> str:
     return f"create or replace view {RUNS.name} as select {columns} from ({rows})"
 
 
-def _create_catalog(connection: duckdb.DuckDBPyConnection, root: str, runs: Sequence[str] | None) -> None:
+def _create_catalog(
+    connection: duckdb.DuckDBPyConnection, root: str, runs: Sequence[str] | None, files: LakeFiles | None
+) -> None:
     """Views, macros and comments.
 
-    DuckDB binds the body of a macro when it is made, and binding a view opens every footer of the lake. So the macros
-    are made over empty stand-ins for the views, and the views take their place afterwards.
+    DuckDB binds the body of a macro when it is made, and binding a view lists the lake. So the macros are made over
+    empty stand-ins for the views, and the views take their place afterwards.
     """
     for table in TABLES:
-        connection.execute(f"create view {table.name} as select {_select_list(table)} from ({_typed_nothing(table)})")
+        more = "".join(f", {sql} as {_name(name)}" for name, sql in table.view_columns.items())
+        connection.execute(f"create view {table.name} as select *{more} from ({_typed_nothing(table)})")
     create_macros(connection)
-    for table in TABLES:
-        view = _runs_view(root, runs) if table is RUNS else _parquet_view(root, table, runs)
-        connection.execute(view)
-        _comment(connection, table)
+    with files.own_errors() if files is not None else nullcontext():
+        for table in TABLES:
+            view = _runs_view(root, runs) if table is RUNS else _parquet_view(root, table, runs)
+            connection.execute(view)
+            _comment(connection, table)
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
@@ -201,15 +167,28 @@ def connect(
         FileNotFoundError: a local `lake` is not a folder. A folder without tables gives empty views.
         ValueError: no or unsound `runs`; or the path has a folder named `<column>=...` or a backslash, so that DuckDB
             would read other things.
+        ObjectError: the storage failed. Queries on the connection raise DuckDB's error with that as its text.
     """
     storage = open_storage(lake, storage_options)
+    return connect_through(storage, lake_files(storage), runs)
+
+
+def lake_files(storage: Storage) -> LakeFiles | None:
+    """What DuckDB reads a lake through: None for a local one, which it reads by itself."""
+    return None if storage.is_local else LakeFiles(storage)
+
+
+def connect_through(
+    storage: Storage, files: LakeFiles | None, runs: Iterable[str] | None = None
+) -> duckdb.DuckDBPyConnection:
+    """As `connect`, for a caller that keeps the `files` to ask them what failed (`LakeFiles.own_errors`)."""
     chosen = None if runs is None else [check_run_id(run) for run in runs]
     if chosen == []:
         raise ValueError("runs: name at least one, or leave it out for all")
     connection = duckdb.connect()
     try:
-        _configure(connection, storage)
-        _create_catalog(connection, root_of(storage), chosen)
+        _configure(connection, files)
+        _create_catalog(connection, root_of(storage), chosen, files)
     except BaseException:
         connection.close()
         raise
@@ -222,15 +201,21 @@ def write_catalog(lake: str | os.PathLike[str], storage_options: Mapping[str, An
     The views hold the lake's absolute path: rebuild after moving the lake. Open the file itself, or `USE` it after
     ATTACH, for macros look names up in the current database.
 
+    The file of a lake in an object store holds no credentials; who opens it brings them. In a DuckDB shell, which
+    reads S3 by its extension httpfs: `create secret (type s3, provider credential_chain); attach
+    's3://bucket/lake/lake.duckdb' as lake (read_only); use lake`. In Python, without the extension: copy the file,
+    open it read-only, and `connection.register_filesystem(lake_files(open_storage("s3://bucket/lake", options)))`.
+
     Raises:
-        FileNotFoundError, ValueError: as `connect`.
+        FileNotFoundError, ValueError, ObjectError: as `connect`.
     """
     storage = open_storage(lake, storage_options)
     with tempfile.TemporaryDirectory(prefix="assay-catalog-") as folder:
         path = Path(folder) / CATALOG_FILE
         with duckdb.connect(str(path)) as connection:
-            _configure(connection, storage)
-            _create_catalog(connection, root_of(storage), None)
+            files = lake_files(storage)
+            _configure(connection, files)
+            _create_catalog(connection, root_of(storage), None, files)
         storage.delete(f"{CATALOG_FILE}.wal")  # left by a shell that was killed; it belongs to the old file
         storage.write(CATALOG_FILE, path.read_bytes())
     return storage.uri(CATALOG_FILE)
@@ -253,12 +238,10 @@ def root_of(storage: Storage) -> str:
     return storage.root.rstrip("/")
 
 
-def _configure(connection: duckdb.DuckDBPyConnection, storage: Storage) -> None:
+def _configure(connection: duckdb.DuckDBPyConnection, files: LakeFiles | None) -> None:
     """Settings that every connection of ours shares: no name ever means a Python variable, clocks are UTC."""
-    if not storage.is_local:
-        # fsspec remembers listings unless told otherwise, and would hide parts written since.
-        fresh = Storage(storage.root, {**storage.options, "use_listings_cache": False})
-        connection.register_filesystem(fresh.filesystem)
+    if files is not None:
+        connection.register_filesystem(files)
     connection.execute("set python_enable_replacements = false")
     connection.execute("set TimeZone = 'UTC'")
     connection.execute(f"set temp_directory = {quote(str(Path(tempfile.gettempdir()) / 'assay-duckdb'))}")

@@ -4,6 +4,7 @@
     <root>/documents/run_id=<run_id>/<part>.parquet      the receipt of the tokens part of the same name
     <root>/tokens/run_id=<run_id>/<part>.parquet         counts only when its receipt is there
     <root>/rejects/run_id=<run_id>/<part>.parquet
+    <root>/progress/run_id=<run_id>/<file>               the driver's own record of a run, for resuming it
 
 A part is named by a digest of what it holds, so a retry overwrites its own objects and nothing else. Names that do not
 fit the layout are never read, written or removed. One driver writes a run at a time: nothing here takes a lock.
@@ -15,23 +16,26 @@ import json
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from operators.storage import Storage, is_temporary
 from schemas import DOCUMENTS, REJECTS, TOKENS, check_run_id
 
 RUNS_FOLDER = "runs"
+PROGRESS_FOLDER = "progress"
 PART_TABLES = (DOCUMENTS.name, TOKENS.name, REJECTS.name)
 
 _PART_NAME = re.compile(r"[0-9a-f]{32}")
 _PARTITION = "run_id="
+_ID_RANGE = 1 << 63  # doc_ids are below
+_READERS = 8  # footers and columns in flight: what an object store takes to answer is mostly waiting
 
 
 def check_part_name(name: str) -> str:
@@ -84,6 +88,11 @@ def run_folder(table: str, run_id: str) -> str:
     return f"{table}/{_PARTITION}{check_run_id(run_id)}"
 
 
+def progress_folder(run_id: str) -> str:
+    """Where the driver's record of a run lies, relative to the lake's root."""
+    return f"{PROGRESS_FOLDER}/{_PARTITION}{check_run_id(run_id)}"
+
+
 def ledger_path(run_id: str) -> str:
     """Where a run's ledger lies, relative to the lake's root."""
     return f"{RUNS_FOLDER}/{check_run_id(run_id)}.json"
@@ -97,7 +106,7 @@ class Lake:
     """
 
     root: str
-    storage_options: Mapping[str, Any] | None = None
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.storage.root)
@@ -139,7 +148,7 @@ class Lake:
         """Unfinished local writes of a run, as paths relative to the lake's root."""
         ledgers = [n for n in self.storage.list(RUNS_FOLDER) if n.startswith(f".{check_run_id(run_id)}.json.")]
         found = [f"{RUNS_FOLDER}/{name}" for name in ledgers if is_temporary(name)]
-        for folder in (run_folder(table, run_id) for table in PART_TABLES):
+        for folder in (*(run_folder(table, run_id) for table in PART_TABLES), progress_folder(run_id)):
             found += [f"{folder}/{name}" for name in self.storage.list(folder) if is_temporary(name)]
         return found
 
@@ -202,8 +211,11 @@ class Lake:
             for part in self.parts(table, run_id):
                 self.storage.delete(part.path)
         self.drop_orphans(run_id)
-        for table in PART_TABLES:
-            self.storage.delete_empty_folder(run_folder(table, run_id))
+        for name in self.storage.list(progress_folder(run_id)):
+            if not name.endswith("/"):
+                self.storage.delete(f"{progress_folder(run_id)}/{name}")
+        for folder in (*(run_folder(table, run_id) for table in PART_TABLES), progress_folder(run_id)):
+            self.storage.delete_empty_folder(folder)
         self.storage.delete(ledger_path(run_id))
 
     def _mark_interrupted(self, run_id: str) -> None:
@@ -213,50 +225,45 @@ class Lake:
             return  # a broken ledger promises nothing
         self.write_run(run_id, {**ledger, "state": "interrupted"})
 
-    # What a run has done
+    # Documents across parts
 
-    def done_rows(self, run_id: str, source: str) -> set[int]:
-        """Rows of `source` that have a verdict: a row in `documents` or in `rejects` (-1: the file as a whole).
+    def repeated_documents(self, run_id: str, *, ids_per_pass: int = 1 << 24) -> int:
+        """Documents of a run whose doc_id an earlier one has too.
 
-        Reads two columns, one row group at a time, and skips row groups that cannot hold the source.
+        Compares in passes over ranges of doc_ids, so that about `ids_per_pass` of them are held at once however many
+        there are; each pass reads the column again.
         """
-        done: set[int] = set()
-        for table in (DOCUMENTS.name, REJECTS.name):
-            for part in self.parts(table, run_id):
-                for rows in self._rows_of(part, source):
-                    done.update(rows)
-        return done
+        parts = self.parts(DOCUMENTS.name, run_id)
+        held: list[npt.NDArray[np.int64]] = []
+        total = 0
+        for ids in self._doc_ids(parts):
+            total += ids.size
+            if total <= ids_per_pass:
+                held.append(ids)
+        passes = -(-total // ids_per_pass) or 1
+        if passes == 1:
+            return _repeats(held)
+        bounds = [round(i * _ID_RANGE / passes) for i in range(passes + 1)]
+        repeated = 0
+        for low, high in pairwise(bounds):
+            held = [ids[(ids >= low) & (ids < high)] for ids in self._doc_ids(parts)]
+            repeated += _repeats(held)
+        return repeated
 
-    def _rows_of(self, part: Part, source: str) -> Iterator[list[int]]:
-        with self.storage.parquet(part.path) as file:
-            for index in range(file.metadata.num_row_groups):
-                if _may_hold(file.metadata.row_group(index), source):
-                    group = file.read_row_group(index, columns=["source", "row"])
-                    yield group.filter(pc.equal(group["source"], source))["row"].to_pylist()
+    def _doc_ids(self, parts: list[Part]) -> Iterator[npt.NDArray[np.int64]]:
+        def read(part: Part) -> npt.NDArray[np.int64]:
+            with self.storage.parquet(part.path) as file:
+                ids: npt.NDArray[np.int64] = file.read(columns=["doc_id"])["doc_id"].to_numpy()
+                return ids
 
-    def repeated_documents(self, run_id: str) -> int:
-        """Documents of a run whose doc_id another document of the run has too; holds eight bytes a document."""
-        ids = []
-        for part in self.parts(DOCUMENTS.name, run_id):
-            with self.storage.parquet(part.path) as file:
-                ids.append(file.read(columns=["doc_id"])["doc_id"].to_numpy())
-        every = np.concatenate(ids) if ids else np.zeros(0, np.int64)
-        return int(every.size - np.unique(every).size)
+        with ThreadPoolExecutor(_READERS) as pool:
+            for chunk in range(0, len(parts), _READERS):
+                yield from pool.map(read, parts[chunk : chunk + _READERS])
 
-    def totals(self, run_id: str) -> dict[str, int]:
-        """`documents`, `rejects`, `tokens`, `scored` and `text_bytes` of a run, from its receipts and rejects."""
-        totals = dict.fromkeys(("documents", "rejects", "tokens", "scored", "text_bytes"), 0)
-        for part in self.parts(REJECTS.name, run_id):
-            with self.storage.parquet(part.path) as file:
-                totals["rejects"] += file.metadata.num_rows
-        summed = {"tokens": "n_tokens", "scored": "n_scored", "text_bytes": "n_bytes"}
-        for part in self.parts(DOCUMENTS.name, run_id):
-            with self.storage.parquet(part.path) as file:
-                receipts = file.read(columns=list(summed.values()))
-            totals["documents"] += receipts.num_rows
-            for total, column in summed.items():
-                totals[total] += pc.sum(receipts[column]).as_py() or 0
-        return totals
+
+def _repeats(ids: list[npt.NDArray[np.int64]]) -> int:
+    every = np.concatenate(ids) if ids else np.zeros(0, np.int64)
+    return int(every.size - np.unique(every).size)
 
 
 def _is_run_id(name: str) -> bool:
@@ -264,14 +271,4 @@ def _is_run_id(name: str) -> bool:
         check_run_id(name)
     except ValueError:
         return False
-    return True
-
-
-def _may_hold(group: pq.RowGroupMetaData, source: str) -> bool:
-    """Whether a row group's statistics allow rows of `source`; true where there are none."""
-    for index in range(group.num_columns):
-        column = group.column(index)
-        if column.path_in_schema == "source":
-            bounds = column.statistics
-            return bounds is None or not bounds.has_min_max or bool(bounds.min <= source <= bounds.max)
     return True

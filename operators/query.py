@@ -9,14 +9,16 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from operators.catalog import connect, escape_glob, open_storage, quote, root_of
+from operators.catalog import connect_through, lake_files, open_storage, quote, root_of
+from operators.duckdb_files import LakeFiles, escape_glob
 from operators.storage import Storage
+from operators.storage.remote import redact
 from schemas import TABLES
 
 _EXPLAIN = re.compile(r"explain\s+(analyze\s+)?", re.IGNORECASE)
@@ -41,6 +43,7 @@ def query(
 
     Raises:
         QueryError: the statement is not one SELECT, or DuckDB refused it or failed on it.
+        ObjectError: the storage failed.
     """
     with query_batches(lake, sql, parameters=parameters, runs=runs, storage_options=storage_options) as reader:
         return reader.read_all()
@@ -59,23 +62,36 @@ def query_batches(
     """As `query`, for results that may not fit in memory: `with query_batches(...) as reader` holds a batch at a time.
 
     Raises:
-        QueryError: as `query`, on entering or while reading.
+        QueryError, ObjectError: as `query`, on entering or while reading.
     """
-    with connect(lake, runs=runs, storage_options=storage_options) as connection:
+    storage = open_storage(lake, storage_options)
+    files = lake_files(storage)
+    with connect_through(storage, files, runs) as connection:
         try:
-            _lock(connection, open_storage(lake, storage_options))
-            relation = connection.sql(_one_select(connection, sql), params=parameters)
-            reader = relation.to_arrow_reader(batch_rows)
+            _lock(connection, storage)
+            with _own_errors(files):
+                relation = connection.sql(_one_select(connection, sql), params=parameters)
+                reader = relation.to_arrow_reader(batch_rows)
+        except PermissionError as error:  # by our file system: DuckDB's own check passes `..` in a URI
+            raise QueryError(f"Permission Error: {error.filename}: {error.strerror}") from None
         except duckdb.Error as error:
-            raise QueryError(_explain(error)) from error
-        yield pa.RecordBatchReader.from_batches(reader.schema, _batches(reader))
+            raise QueryError(redact(_explain(error), storage_options)) from None
+        yield pa.RecordBatchReader.from_batches(reader.schema, _batches(reader, files, storage_options))
 
 
-def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+def _own_errors(files: LakeFiles | None) -> AbstractContextManager[None]:
+    return nullcontext() if files is None else files.own_errors()
+
+
+def _batches(
+    reader: pa.RecordBatchReader, files: LakeFiles | None, storage_options: Mapping[str, Any] | None
+) -> Iterator[pa.RecordBatch]:
     try:
         yield from reader
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise QueryError(_explain(error)) from error
+        if files is not None and files.failure is not None:
+            raise files.failure from None
+        raise QueryError(redact(_explain(error), storage_options)) from None
 
 
 def _lock(connection: duckdb.DuckDBPyConnection, storage: Storage) -> None:

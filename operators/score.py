@@ -9,28 +9,32 @@ How hidden states, predictions and rows align, for one segment fed as `ids`:
 
 Body and head are batched apart: segments are packed into batches of a few hundred tokens for the body, and the hidden
 states that predict something wait until a whole tile of rows is there for the head, so neither computes padding.
+Where memory runs out, the block is scored again from its start with a smaller budget, which later blocks keep.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from operators.budget import Budget, free_caches, is_out_of_memory, smaller
 from operators.model_files import ModelError, ModelOptions
 from operators.models import ScoringModel
+from operators.score_columns import assembled
 from operators.statistics import TiledStatistics, TileOptions
 from operators.windows import Segment, WindowOptions, pack, segments
 from schemas.flow import scored, statistic_names
-from schemas.rejects import Reason
-from schemas.tokens import FEATURE_GROUPS, HIDDEN, TOKENS
+from schemas.tokens import FEATURE_GROUPS, HIDDEN
+
+log = logging.getLogger(__name__)
 
 CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 1024, 16384
 
@@ -74,11 +78,47 @@ class Scorer:
         lengths = np.asarray(lists.value_lengths()) if documents else np.zeros(0, np.int64)
         ids = torch.from_numpy(np.array(lists.flatten(), dtype=np.int64) if documents else np.zeros(0, np.int64))
         columns = self.score(ids, lengths.tolist())
-        return self._assemble(table, documents, lengths, columns)
+        return assembled(table, self.schema, documents, lengths, columns)
 
     @torch.inference_mode()
     def score(self, ids_N: Tensor, lengths: Sequence[int]) -> dict[str, np.ndarray]:
-        """Statistics of `N` concatenated tokens of documents with these `lengths`; NaN (ranks and ids 0) where none."""
+        """Statistics of `N` concatenated tokens of documents with these `lengths`; NaN (ranks and ids 0) where none.
+
+        Raises:
+            ModelError: a single window does not fit into memory.
+        """
+        while True:
+            try:
+                return self._score_within_budget(ids_N, lengths)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                failure = (str(error).splitlines() or [""])[0][:200]
+            # Only here, outside the handler, are the tensors of the failed attempt gone.
+            self._shrink(list(segments(lengths, self.options.windows)), failure)
+
+    def _shrink(self, windows: list[Segment], failure: str) -> None:
+        """Take the next smaller budget, for this block and all later ones."""
+        free_caches(self.model.device)
+        rows = self.statistics.options.rows
+        budget = smaller(Budget(self.batch_tokens, rows), windows)
+        if budget is None:
+            raise ModelError(
+                f"out of memory with a single window of {max(map(len, windows), default=0)} tokens in "
+                f"{str(self.model.dtype).removeprefix('torch.')} on {self.model.device}: choose a smaller --context, "
+                f"--dtype bfloat16, fewer --features, or a device with more memory ({failure})"
+            )
+        log.warning(
+            "out of memory on %s: on with batches of %d tokens and head tiles of %d rows: slower (%s)",
+            self.model.device, *budget, failure,
+        )  # fmt: skip
+        self.batch_tokens = budget.batch_tokens
+        if budget.tile_rows < rows:
+            options = replace(self.statistics.options, rows=budget.tile_rows)
+            del self.statistics  # its buffers go before the smaller ones are made
+            self.statistics = TiledStatistics(self.model.head, frozenset(self.options.features), options)
+
+    def _score_within_budget(self, ids_N: Tensor, lengths: Sequence[int]) -> dict[str, np.ndarray]:
         collector = _Collector(self.statistics, len(ids_N), statistic_names(self.options.features), self.model.device)
         starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
         for batch in pack(segments(lengths, self.options.windows), self.batch_tokens):
@@ -115,23 +155,6 @@ class Scorer:
                 end = place + len(logits)
                 collector.add(logits, fed[a + place : a + end], torch.arange(start + place, start + end))
                 place = end
-
-    def _assemble(
-        self, table: pa.Table, documents: list[int], lengths: np.ndarray, columns: dict[str, np.ndarray]
-    ) -> pa.Table:
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        broken = _broken_documents(columns, starts)
-        table = _reject(table, {documents[i] for i in broken})
-        keep = np.array([i for i in range(len(documents)) if i not in broken], dtype=np.int64)
-        places = np.full(len(table), -1, dtype=np.int64)
-        places[np.array(documents, dtype=np.int64)[keep]] = keep
-        for name in statistic_names(self.options.features):
-            values = _arrow_column(name, columns[name], starts[:-1])
-            lists = pa.LargeListArray.from_arrays(pa.array(starts), values) if len(documents) else None
-            index = pa.array(places, mask=places < 0)
-            column = pa.nulls(len(table), self.schema.field(name).type) if lists is None else lists.take(index)
-            table = table.append_column(self.schema.field(name), column.cast(self.schema.field(name).type))
-        return table.cast(self.schema)
 
 
 class _Collector:
@@ -195,58 +218,3 @@ class _Collector:
 
 def _ranges(bounds: Iterable[tuple[int, int]]) -> Tensor:
     return torch.cat([torch.arange(a, b) for a, b in bounds])
-
-
-def _broken_documents(columns: dict[str, np.ndarray], starts: np.ndarray) -> set[int]:
-    """Documents with a statistic that is not finite where a prediction is, or a hidden state out of half range."""
-    bad = np.zeros(starts[-1] + 1, dtype=bool)
-    for name in ("logprob", "entropy", "logprob_std"):
-        bad[:-1] |= ~np.isfinite(columns[name])
-    bad[starts[:-1]] = False
-    if HIDDEN in columns:
-        bad[:-1] |= ~np.isfinite(columns[HIDDEN]).all(axis=1)
-    places = np.flatnonzero(bad[:-1])
-    return set(np.searchsorted(starts, places, side="right") - 1)
-
-
-def _reject(table: pa.Table, rows: set[int]) -> pa.Table:
-    """Turn the given rows into rejects: their text, ids and spans become NULL."""
-    if not rows:
-        return table
-    mask = pa.array([i in rows for i in range(len(table))])
-    detail = "the model gave a NaN or infinite statistic; try --dtype float32"
-    changes = {"reason": Reason.NON_FINITE_SCORE.value, "detail": detail}
-    for name in ("text", "token_id", "byte_start", "n_bytes", *changes):
-        field_ = table.schema.field(name)
-        value = pa.scalar(changes.get(name), field_.type)
-        column = pc.if_else(mask, value, table[name])
-        table = table.set_column(table.schema.get_field_index(name), field_, column)
-    return table
-
-
-def _arrow_column(name: str, values: np.ndarray, first_tokens: np.ndarray) -> pa.Array:
-    """Arrow values with NULL where there is no prediction."""
-    if name == HIDDEN:
-        return _fixed_lists(values, TOKENS[name].type, None)
-    missing = np.zeros(len(values), dtype=bool)
-    missing[first_tokens] = True
-    if values.ndim == 2:
-        return _fixed_lists(values, TOKENS[name].type, missing)
-    if name == "logprob_second":
-        missing |= np.isneginf(values)
-    return pa.array(values, mask=missing).cast(TOKENS[name].type)
-
-
-def _fixed_lists(values: np.ndarray, type_: pa.DataType, missing: np.ndarray | None) -> pa.Array:
-    """Rows of a matrix as lists; rows named by `missing` are NULL and hold nothing."""
-    lengths = np.full(len(values), values.shape[1], dtype=np.int64)
-    if lengths.sum() > np.iinfo(np.int32).max:
-        raise ModelError(
-            f"{len(values):,} tokens x {values.shape[1]:,} numbers: too many for one block, see --features"
-        )
-    if missing is not None:
-        lengths[missing] = 0
-        values = values[~missing]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    mask = None if missing is None else pa.array(missing)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1), type_.value_type), mask=mask)

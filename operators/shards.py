@@ -7,9 +7,9 @@ An input is a file, a folder or a glob, local or behind any URI that fsspec know
 - A folder is read with everything below it; so is a folder that a glob matches. Names that begin with `.` or `_` are
   skipped below a folder, and in a glob unless one of its parts begins with the same character.
 - A name that exists is taken as it is, even if it looks like a glob.
-- The format follows from the suffix, in any case: `.parquet`; `.jsonl`, `.ndjson` and `.json` (read as JSON Lines);
-  `TEXT_SUFFIXES`. The last two may end in `.gz` or `.zst`. `format` overrides this for all files, so that any file
-  can be read as text.
+- The format follows from the suffix, in any case: `.parquet`; `.arrow`, `.feather` and `.ipc`; `.jsonl`, `.ndjson` and
+  `.json` (read as JSON Lines); `TEXT_SUFFIXES`. The last two may end in `.gz` or `.zst`. `format` overrides this for
+  all files, so that any file can be read as text.
 - Nothing else is skipped: a file whose suffix says nothing is an error, not a hole in the corpus.
 """
 
@@ -27,10 +27,12 @@ from typing import Any, Literal, cast, get_args
 from fsspec.implementations.local import LocalFileSystem
 
 from operators.readers.source import compression_of, locate
+from operators.storage.remote import patiently, redact
 
-Format = Literal["parquet", "jsonl", "text"]
+Format = Literal["parquet", "jsonl", "arrow", "text"]
 
 PARQUET_SUFFIXES = frozenset({".parquet"})
+ARROW_SUFFIXES = frozenset({".arrow", ".feather", ".ipc"})
 JSONL_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json"})
 # Prose, markup and source code: files that are one document each. Tables (.csv, .tsv) are not.
 TEXT_SUFFIXES = frozenset(
@@ -39,6 +41,9 @@ TEXT_SUFFIXES = frozenset(
     ".lisp .lua .ml .mjs .php .pl .pm .proto .ps1 .py .pyi .r .rb .rs .scala .scm .sh .sql .swift .tcl .ts .tsx .vb "
     ".vue .zig".split()
 )
+# What the storages call their content tag in a listing, the most telling first.
+_TAG_NAMES = ("ETag", "etag", "md5Hash", "content_md5", "md5", "checksum", "blob_id")
+_LISTING_ATTEMPTS = 3
 _SHOWN = 3
 
 
@@ -48,11 +53,16 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class Shard:
-    """One file. `uri`: absolute local path or full URI; `n_bytes`: stored size, 0 where the storage does not say."""
+    """One file. `uri`: absolute local path or full URI; `n_bytes`: stored size, 0 where the storage does not say.
+
+    `tag`: what the storage says of the content (ETag, MD5, ...) without asking more than a listing, "" for local files
+    and where it says nothing. A file with another tag is another file.
+    """
 
     uri: str
     format: Format
     n_bytes: int
+    tag: str = ""
 
 
 def list_shards(
@@ -64,17 +74,17 @@ def list_shards(
     """Every file that `inputs` name, once each, sorted by URI.
 
     Args:
-        format: "auto" (by suffix), or the one format to read every file in: "parquet", "jsonl" or "text".
-        storage_options: fsspec's options for the URIs among `inputs` (credentials, endpoint).
+        format: "auto" (by suffix), or the one format to read every file in: "parquet", "jsonl", "arrow" or "text".
+        storage_options: fsspec's options for the URIs among `inputs` (credentials, endpoint), flat or by protocol.
 
     Raises:
         InputError: an input that names nothing or cannot be listed, a file of unknown format, or no input at all.
     """
     if format not in ("auto", *get_args(Format)):
         raise InputError(f"format {format!r}: choose from auto, {', '.join(get_args(Format))}")
-    listing = _Listing(None if format == "auto" else cast("Format", format))
+    listing = _Listing(None if format == "auto" else cast("Format", format), storage_options or {})
     for given in [inputs] if isinstance(inputs, str) else inputs:
-        listing.add(str(given), storage_options)
+        listing.add(str(given))
     return listing.shards()
 
 
@@ -83,6 +93,8 @@ def format_of(name: str) -> Format | None:
     stem, suffix = posixpath.splitext(name.lower())
     if suffix in PARQUET_SUFFIXES:
         return "parquet"
+    if suffix in ARROW_SUFFIXES:
+        return "arrow"
     if compression_of(name):
         suffix = posixpath.splitext(stem)[1]
     if suffix in JSONL_SUFFIXES:
@@ -95,14 +107,14 @@ class _Listing:
     """Gathers files and faults over all inputs, so that one error can name every fault."""
 
     format: Format | None
+    storage_options: Mapping[str, Any]
     found: dict[str, Shard] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)  # suffix -> URIs
 
-    def add(self, given: str, storage_options: Mapping[str, Any] | None) -> None:
+    def add(self, given: str) -> None:
         try:
-            filesystem, path = _locate_fresh(given, storage_options)
-            files = _search(filesystem, path)
+            filesystem, files = patiently(lambda: self._find(given), attempts=_LISTING_ATTEMPTS)
         except FileNotFoundError:
             self.faults.append(f"{given!r} does not exist")
         except Exception as error:  # each storage library raises its own types
@@ -112,6 +124,10 @@ class _Listing:
                 self.faults.append(f"{given!r} names no files (names that begin with . or _ are skipped)")
             for name, info in files.items():
                 self._add_file(filesystem, given, name, info)
+
+    def _find(self, given: str) -> tuple[Any, dict[str, Mapping[str, Any]]]:
+        filesystem, path = _locate_fresh(given, self.storage_options)
+        return filesystem, _search(filesystem, path)
 
     def _add_file(self, filesystem: Any, given: str, name: str, info: Mapping[str, Any]) -> None:
         fault = _name_fault(filesystem, name)
@@ -125,14 +141,15 @@ class _Listing:
         if kind is None:
             self.unknown.setdefault(posixpath.splitext(name)[1], []).append(uri)
         else:
-            self.found[uri] = Shard(uri, kind, int(info.get("size") or 0))
+            self.found[uri] = Shard(uri, kind, int(info.get("size") or 0), _tag(info))
 
     def shards(self) -> list[Shard]:
         faults = sorted(self.faults) + [_unknown_fault(*item) for item in sorted(self.unknown.items())]
         if not faults and not self.found:
             faults = ["no inputs given"]
         if faults:
-            raise InputError("the inputs cannot be read:" + "".join(f"\n  - {fault}" for fault in faults))
+            message = "the inputs cannot be read:" + "".join(f"\n  - {fault}" for fault in faults)
+            raise InputError(redact(message, self.storage_options))
         return [self.found[uri] for uri in sorted(self.found)]
 
 
@@ -227,6 +244,11 @@ def _name_fault(filesystem: Any, name: str) -> str | None:
     return None
 
 
+def _tag(info: Mapping[str, Any]) -> str:
+    value = next((info[name] for name in _TAG_NAMES if info.get(name)), "")
+    return value.hex() if isinstance(value, bytes | bytearray) else str(value).removeprefix("W/").strip('"')
+
+
 def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
@@ -246,5 +268,5 @@ def _unknown_fault(suffix: str, uris: Sequence[str]) -> str:
     more = f" and {len(uris) - _SHOWN} more" if len(uris) > _SHOWN else ""
     return (
         f"{files} of unknown format ({suffix or 'no suffix'}): {', '.join(sorted(uris)[:_SHOWN])}{more}; "
-        "pass --format parquet, jsonl or text to read every file in that format, or name only the files meant"
+        "pass --format parquet, jsonl, arrow or text to read every file in that format, or name only the files meant"
     )

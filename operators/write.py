@@ -8,15 +8,10 @@ is that a block is held in memory three times over while it is written (lists, r
 
 from __future__ import annotations
 
-import hashlib
 import time
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,7 +19,8 @@ from operators.identity import doc_id
 from operators.lake import Lake, Part, documents_part_name, rejects_part_name
 from operators.parquet import encode
 from operators.precision import Precision, at_precision
-from schemas import DOCUMENTS, REJECTS, TOKENS, Reason, Table, check_run_id, flow
+from operators.rows import Ids, document_rows, reject_rows, scored_documents, token_rows
+from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TOKENS, Reason, Table, check_run_id, flow
 
 MANIFEST = pa.schema(
     [
@@ -40,33 +36,38 @@ MANIFEST = pa.schema(
     ]
 )
 
-
-Ids = npt.NDArray[np.int64]
 Origin = tuple[str, int, str]  # source, row, key
 
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """Where and how a run is written. `features`: optional column groups of `tokens` that the blocks carry."""
+    """Where and how a run is written. `features`: optional column groups of `tokens` that the blocks carry.
+
+    `prompt`: the blocks carry `prompt_bytes`, and the column group of the prompt is stored.
+    """
 
     lake: Lake
     run_id: str
     features: tuple[str, ...] = ()
     precision: Precision = "compact"
     keep_text: bool = True
+    prompt: bool = False
 
     def __post_init__(self) -> None:
         check_run_id(self.run_id)
-        TOKENS.arrow(self.features)  # raises for an unknown group
+        unknown = sorted(set(self.features) - set(FEATURE_GROUPS))
+        if unknown:
+            raise ValueError(f"no column group {unknown} among the features: choose from {', '.join(FEATURE_GROUPS)}")
         if self.precision not in ("compact", "full"):
             raise ValueError(f"precision is {self.precision!r}: choose compact or full")
 
 
-def checked(block: pa.Table, features: tuple[str, ...]) -> pa.Table:
+def checked(block: pa.Table, features: tuple[str, ...], *, prompt: bool = False) -> pa.Table:
     """`block` in the flow's schema, columns in order and in one chunk each.
 
     Raises:
-        ValueError: a column is missing, not of the flow or of another type; a row without a reason has no key or text.
+        ValueError: a column is missing, not of the flow or of another type; a row without a reason has no key or text,
+            or a prompt where there is to be none, or none where there is to be one, or one longer than its text.
     """
     expected = flow.scored(features)
     found = {field.name: field.type for field in block.schema}
@@ -79,7 +80,19 @@ def checked(block: pa.Table, features: tuple[str, ...]) -> pa.Table:
         missing = pc.sum(pc.and_(pc.is_null(block["reason"]), pc.is_null(block[name]))).as_py()
         if missing:
             raise ValueError(f"{missing} documents of a block have no {name} and no reason")
+    _check_prompts(block, prompt=prompt)
     return block.select(expected.names).combine_chunks()
+
+
+def _check_prompts(block: pa.Table, *, prompt: bool) -> None:
+    borders = block["prompt_bytes"]
+    inside = pc.and_(pc.greater_equal(borders, 0), pc.less_equal(borders, pc.binary_length(block["text"])))
+    wrong = pc.invert(pc.fill_null(inside, False)) if prompt else pc.is_valid(borders)
+    rows = pc.indices_nonzero(pc.and_(pc.is_null(block["reason"]), wrong))
+    if len(rows):
+        fault = "that are no length within their text" if prompt else "in a run without prompts"
+        key = block["key"][rows[0].as_py()].as_py()
+        raise ValueError(f"{len(rows)} documents of a block have prompt_bytes {fault}, first key {key!r}")
 
 
 def reject_repeats(block: pa.Table, taken: Mapping[int, Origin] | None = None) -> pa.Table:
@@ -103,66 +116,6 @@ def reject_repeats(block: pa.Table, taken: Mapping[int, Origin] | None = None) -
     return block
 
 
-def scored_documents(block: pa.Table) -> tuple[pa.Table, Ids]:
-    """The documents of a block (rows without a reason) by ascending doc_id, and those doc_ids.
-
-    Raises:
-        ValueError: a document has no token, or lists that are not equally long.
-    """
-    documents = block.filter(pc.is_null(block["reason"]))
-    ids = np.array([doc_id(key) for key in documents["key"].to_pylist()], np.int64)
-    order = np.argsort(ids, kind="stable")
-    documents = documents.take(pa.array(order)).combine_chunks()
-    _check_lists(documents)
-    return documents, ids[order]
-
-
-def token_rows(documents: pa.Table, ids: Ids, features: tuple[str, ...] = ()) -> pa.Table:
-    """`tokens` in its declared schema: the list columns of `documents` (sorted by `ids`) as one row a token."""
-    lengths = _lengths(documents)
-    starts = np.cumsum(lengths) - lengths
-    columns = {
-        "doc_id": pa.array(np.repeat(ids, lengths)),
-        "position": pa.array((np.arange(lengths.sum()) - np.repeat(starts, lengths)).astype(np.int32)),
-    }
-    schema = TOKENS.arrow(features)
-    for name in schema.names[2:]:
-        columns[name] = pc.list_flatten(documents[name])
-    return pa.table(columns).select(schema.names).cast(schema)
-
-
-def document_rows(documents: pa.Table, ids: Ids, *, keep_text: bool = True) -> pa.Table:
-    """`documents` in its declared schema, for documents sorted by `ids`: counts and digests of text and tokens."""
-    lengths = _lengths(documents)
-    scored = np.zeros(lengths.sum() + 1, np.int64)
-    np.cumsum(pc.is_valid(pc.list_flatten(documents["logprob"])).to_numpy(), out=scored[1:])
-    ends = np.cumsum(lengths)
-    measures = [_measure(text) for text in documents["text"].to_pylist()]
-    columns = {name: documents[name] for name in ("key", "source", "row", "label", "domain", "attributes")}
-    columns |= {
-        "doc_id": pa.array(ids),
-        "text": documents["text"] if keep_text else pa.nulls(len(ids), pa.string()),
-        "n_tokens": pa.array(lengths),
-        "n_scored": pa.array(scored[ends] - scored[ends - lengths]),
-    }
-    for name in _Measures._fields:
-        columns[name] = pa.array([getattr(m, name) for m in measures], DOCUMENTS[name].type)
-    schema = DOCUMENTS.arrow()
-    return pa.table(columns).select(schema.names).cast(schema)
-
-
-def words(text: str) -> int:
-    r"""`len(re.split(r"\s+", text))`, ten times faster: white space at either end adds an empty piece."""
-    return len(text.split()) + text[:1].isspace() + text[-1:].isspace() if text else 1
-
-
-def reject_rows(block: pa.Table) -> pa.Table:
-    """`rejects` in its declared schema and order: the rows of a block that have a reason."""
-    schema = REJECTS.arrow()
-    rejects = block.filter(pc.is_valid(block["reason"])).select(schema.names)
-    return rejects.sort_by([(name, "ascending") for name in REJECTS.sorted_by]).cast(schema)
-
-
 class PartWriter:
     """Maps one block of schema `flow.scored(features)` to one row of `MANIFEST`, and writes the block's parts."""
 
@@ -177,7 +130,7 @@ class PartWriter:
             ValueError: the block breaks the contract of the flow; nothing of it was written.
         """
         started = time.perf_counter()
-        block = reject_repeats(checked(block, self.options.features))
+        block = reject_repeats(checked(block, self.options.features, prompt=self.options.prompt))
         documents, ids = scored_documents(block)
         taken = self._taken(documents, ids)
         if taken:
@@ -202,8 +155,9 @@ class PartWriter:
         if not len(ids):
             return dict.fromkeys(("documents", "tokens", "scored", "text_bytes", "bytes_written"), 0)
         options, name = self.options, documents_part_name(ids)
-        tokens = at_precision(token_rows(documents, ids, options.features), options.precision)
-        receipts = document_rows(documents, ids, keep_text=options.keep_text)
+        tokens = token_rows(documents, ids, options.features, prompt=options.prompt)
+        tokens = at_precision(tokens, options.precision)
+        receipts = document_rows(documents, ids, keep_text=options.keep_text, prompt=options.prompt)
         bytes_written = self._write(TOKENS, name, tokens)
         self._write(DOCUMENTS, name, receipts)
         return {
@@ -230,40 +184,3 @@ class PartWriter:
 
 def _origins(table: pa.Table) -> list[Origin]:
     return list(zip(*(table[name].to_pylist() for name in ("source", "row", "key")), strict=True))
-
-
-def _lengths(documents: pa.Table) -> Ids:
-    """Tokens of each document."""
-    return np.asarray(pc.list_value_length(documents["token_id"]).to_numpy(), np.int64)
-
-
-def _check_lists(documents: pa.Table) -> None:
-    lists = [field.name for field in documents.schema if pa.types.is_large_list(field.type)]
-    for name in lists:
-        if documents[name].null_count:
-            raise ValueError(f"{documents[name].null_count} documents of a block have no list {name} and no reason")
-    lengths = _lengths(documents)
-    for name in lists:
-        wrong = np.flatnonzero((pc.list_value_length(documents[name]).to_numpy() != lengths) | (lengths == 0))
-        if len(wrong):
-            key = documents["key"][int(wrong[0])]
-            raise ValueError(f"document {key}: list {name} is empty or not as long as its token_id")
-
-
-class _Measures(NamedTuple):
-    n_bytes: int
-    n_chars: int
-    n_words: int
-    zlib_bytes: int
-    text_sha256: str
-
-
-def _measure(text: str) -> _Measures:
-    encoded = text.encode()
-    return _Measures(
-        n_bytes=len(encoded),
-        n_chars=len(text),
-        n_words=words(text),
-        zlib_bytes=len(zlib.compress(encoded)),
-        text_sha256=hashlib.sha256(encoded).hexdigest(),
-    )

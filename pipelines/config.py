@@ -10,21 +10,25 @@ resumed only under the same ones.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from operators.storage.remote import secret_names
 from schemas import FEATURE_GROUPS, check_run_id
 
 DEFAULT_CONTEXT = 2048
+MIN_ROWS = 1000  # below so many records a share of rejects is not judged before the end
 _USER_INFO = re.compile(r"://[^/@]*:[^/@]*@|[?&](X-Amz-Signature|sig|token)=", re.IGNORECASE)
 
 # How a run is executed, or where: changing these between a start and a resume changes nothing that is stored. Model and
 # input stand in a run's identity by fingerprint and by the listing of the input's files.
 _EXECUTION_FIELDS = {"lake", "engine", "actors", "address", "batch_tokens", "device", "storage_options", "run_id",
-                     "model", "revision", "input", "limit"}  # fmt: skip
+                     "model", "revision", "input", "limit", "max_rejects", "overwrite"}  # fmt: skip
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 class ConfigError(ValueError):
@@ -43,13 +47,17 @@ class ScoreConfig(BaseModel):
     revision: str | None = None
     trust_remote_code: bool = False
 
-    format: Literal["auto", "parquet", "jsonl", "text"] = "auto"
+    format: Literal["auto", "parquet", "jsonl", "arrow", "text"] = "auto"
     text_column: str = "text"
+    text_template: str | None = None
+    prompt_column: str | None = None
     id_column: str | None = None
     label_column: str | None = None
     domain_column: str | None = None
     keep_columns: tuple[str, ...] = ()
     max_document_bytes: int | None = Field(None, ge=1)
+    max_rejects: int | str | None = None
+    overwrite: str | None = None
     limit: int | None = Field(None, ge=1)
 
     context: int | None = Field(None, ge=2)
@@ -107,6 +115,33 @@ class ScoreConfig(BaseModel):
             raise ValueError(f"unknown {', '.join(unknown)}; choose from {', '.join(FEATURE_GROUPS)}")
         return tuple(name for name in FEATURE_GROUPS if name in value)
 
+    @field_validator("storage_options", mode="before")
+    @classmethod
+    def _named_file(cls, value: object) -> object:
+        return read_storage_options(value) if isinstance(value, str) else value
+
+    @field_validator("max_rejects", mode="before")
+    @classmethod
+    def _count_or_share(cls, value: object) -> object:
+        if value is None or parse_max_rejects(value):
+            return str(value).strip() if isinstance(value, str) else value
+        return value
+
+    @model_validator(mode="after")
+    def _overwrite_names_the_run(self) -> ScoreConfig:
+        if self.overwrite is not None and self.overwrite != self.run_id:
+            raise ValueError(
+                f"overwrite names {self.overwrite!r}, the run is {self.run_id!r}: "
+                "repeat the run id there to drop what the run holds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_source_of_text(self) -> ScoreConfig:
+        if self.text_template is not None and "text_column" in self.model_fields_set:
+            raise ValueError("text_column and text_template both say where the text is: give one")
+        return self
+
     @model_validator(mode="after")
     def _stride_fits(self) -> ScoreConfig:
         if self.stride is not None and self.context is not None and self.stride >= self.context:
@@ -133,7 +168,70 @@ class ScoreConfig(BaseModel):
 
     def public(self) -> dict[str, Any]:
         """Every field but credentials: what a ledger and a log may hold."""
-        return self.model_dump(mode="json", exclude={"storage_options"})
+        return self.model_dump(mode="json", exclude={"storage_options", "overwrite"})
+
+    @property
+    def reject_limit(self) -> RejectLimit | None:
+        return None if self.max_rejects is None else parse_max_rejects(self.max_rejects)
+
+
+@dataclass(frozen=True)
+class RejectLimit:
+    """How many rejects a run may have: a count, or a share of the records read."""
+
+    count: int | None = None
+    share: float | None = None
+
+    def allows(self, rejects: int, rows: int, *, finished: bool) -> bool:
+        """A share of a run under way is taken of at least `MIN_ROWS` records: its first bad record proves nothing."""
+        if self.count is not None:
+            return rejects <= self.count
+        return rejects <= (self.share or 0.0) * (rows if finished else max(rows, MIN_ROWS))
+
+    def __str__(self) -> str:
+        return f"{self.count:,}" if self.count is not None else f"{100 * (self.share or 0.0):g}%"
+
+
+def parse_max_rejects(value: object) -> RejectLimit:
+    """`100` is a count; `1%` is a share.
+
+    Raises:
+        ValueError: anything else; a bare fraction could mean either.
+    """
+    text = str(value).strip()
+    if text.isdecimal() and not isinstance(value, bool):
+        return RejectLimit(count=int(text))
+    match = _SHARE.fullmatch(text)
+    if match and float(match[1]) <= 100:
+        return RejectLimit(share=float(match[1]) / 100)
+    raise ValueError(f"{text!r}: give a count such as 100, or a share such as 1%")
+
+
+def read_storage_options(text: str) -> dict[str, Any]:
+    """fsspec's options from a YAML or JSON file, or from inline JSON that holds no credentials.
+
+    Options are flat (for every URI), or by protocol: `{"s3": {"client_kwargs": {"endpoint_url": "..."}}}`.
+
+    Raises:
+        ConfigError: no such file, no mapping, or credentials on the command line, which others can see.
+    """
+    inline = text.lstrip().startswith("{")
+    try:
+        options = yaml.safe_load(text if inline else Path(text).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        # A YAML error quotes the line it fails on, which may be the secret's.
+        said = error.strerror if isinstance(error, OSError) else "not JSON or YAML"
+        where = "" if inline else f" {text}"
+        raise ConfigError(f"--storage-options{where}: {said}; give a file, or JSON in braces") from None
+    if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
+        raise ConfigError("--storage-options: expected a mapping such as {anon: true}")
+    secrets = secret_names(options)
+    if inline and secrets:
+        raise ConfigError(
+            f"--storage-options holds credentials ({', '.join(secrets)}), which every process list shows: put them "
+            "in a file and name it here, or set them in the environment"
+        )
+    return options
 
 
 def read_job(path: str | Path) -> dict[str, Any]:

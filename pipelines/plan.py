@@ -1,6 +1,7 @@
 """Turns a scoring job into a plan: which shards, which model and tokenizer exactly, and whether a run may be resumed.
 
-    config -> list shards -> fingerprint model and tokenizer -> compare with the ledger of the same run id -> Plan
+    config -> list shards, cut them into units -> fingerprint model and tokenizer -> compare with the ledger of the same
+    run id -> Plan
 
 Everything that can be wrong is found here, before a model is loaded or a worker is started.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,14 @@ import xxhash
 
 from operators.lake import Lake
 from operators.model_files import ModelError, ModelOptions, context_limit, fingerprint, model_folder, read_config
-from operators.read import ReadOptions, read_shard
-from operators.shards import Shard, list_shards
+from operators.read import ReadOptions
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.windows import WindowOptions
 from operators.write import WriteOptions
 from pipelines.config import DEFAULT_CONTEXT, ConfigError, ScoreConfig
+from pipelines.journal import Done, Journal
+from pipelines.previous import Listing, list_input, previous_run
+from pipelines.units import Unit, cut
 from schemas.tokens import HIDDEN
 
 if TYPE_CHECKING:
@@ -32,18 +36,6 @@ if TYPE_CHECKING:
 # small blocks keep every worker busy, report progress and lose less when one is killed: on a CPU, where a block of a
 # GPU's size would take minutes, they are smaller. Hidden states dwarf the text they belong to.
 MAX_BLOCK_BYTES, CPU_BLOCK_BYTES, HIDDEN_BLOCK_BYTES, MIN_BLOCK_BYTES = 2 << 20, 1 << 19, 1 << 17, 1 << 16
-
-
-class ResumeError(ValueError):
-    """A run of this id exists and was made of something else; the message is the difference."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A shard to read, up to row `stop` (exclusive) where a limit ends within it."""
-
-    shard: Shard
-    stop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,8 @@ class Plan:
 
     config: ScoreConfig
     lake: Lake
-    sources: tuple[Source, ...]
+    listing: Listing
+    units: tuple[Unit, ...]
     folder: Path
     windows: WindowOptions
     identity: dict[str, Any]
@@ -80,7 +73,12 @@ class Plan:
     @property
     def n_bytes(self) -> int:
         """Stored bytes of the shards (compressed where they are)."""
-        return sum(source.shard.n_bytes for source in self.sources)
+        return sum(shard.n_bytes for shard in self.listing.shards)
+
+    @cached_property
+    def done(self) -> Done:
+        """What earlier attempts have done, by their journal and a listing of the lake."""
+        return Journal.open(self.lake, self.config.run_id).done()
 
     @property
     def vocab_size(self) -> int:
@@ -90,14 +88,16 @@ class Plan:
     def finished(self) -> bool:
         return self.previous is not None and self.previous.get("state") == "finished"
 
-    def read_options(self, workers: int, *, on_gpu: bool) -> ReadOptions:
-        """Blocks small enough that every worker gets several, large enough to write long Parquet parts."""
-        c = self.config
+    def block_bytes(self, workers: int, *, on_gpu: bool) -> int:
+        """Text bytes of a block: small enough that every worker gets several, large enough for long Parquet parts."""
         largest = MAX_BLOCK_BYTES if on_gpu else min(MAX_BLOCK_BYTES, CPU_BLOCK_BYTES)
-        if HIDDEN in c.features:
+        if HIDDEN in self.config.features:
             largest = min(largest, HIDDEN_BLOCK_BYTES)
         share = self.n_bytes // max(1, 4 * workers)
-        return _read_options(c, min(largest, max(MIN_BLOCK_BYTES, share)))
+        return min(largest, max(MIN_BLOCK_BYTES, share))
+
+    def read_options(self, block_bytes: int) -> ReadOptions:
+        return _read_options(self.config, block_bytes)
 
     def tokenize_options(self) -> TokenizeOptions:
         return TokenizeOptions(bos=self.config.bos, special_tokens=self.config.special_tokens)
@@ -115,6 +115,7 @@ class Plan:
             precision=c.precision,
             features=c.features,
             keep_text=not c.drop_text,
+            prompt=c.prompt_column is not None,
         )
 
 
@@ -126,7 +127,8 @@ def make_plan(config: ScoreConfig) -> Plan:
         ResumeError: the run id belongs to a run with other numbers.
     """
     faults: list[str] = []
-    sources = _gather(faults, lambda: _sources(config))
+    listing = _gather(faults, lambda: list_input(config))
+    units = _gather(faults, lambda: cut(listing.shards, config.storage_options, last_stop=listing.stop), listing)
     folder = _gather(faults, lambda: model_folder(ModelOptions(config.model, config.revision)))
     if config.engine == "inline" or not config.address:  # a cluster has devices of its own
         _gather(faults, lambda: ModelOptions(config.model, device=config.device).torch_device())
@@ -135,7 +137,7 @@ def make_plan(config: ScoreConfig) -> Plan:
     windows = _gather(faults, lambda: _windows(config, model_config), model_config)
     tokenizer = _gather(faults, lambda: _tokenizer(config, folder, model_config), model_config)
     lake = _gather(faults, lambda: Lake(config.lake, config.storage_options))
-    if faults or lake is None or sources is None or folder is None or windows is None or tokenizer is None:
+    if faults or lake is None or units is None or folder is None or windows is None or tokenizer is None:
         raise ConfigError("\n".join(faults))
     model_facts = {
         "type": model_config.model_type,
@@ -150,15 +152,17 @@ def make_plan(config: ScoreConfig) -> Plan:
         "stride": windows.stride,
         "model_fingerprint": model_facts["fingerprint"],
         "tokenizer_fingerprint": tokenizer.fingerprint,
-        "input_listing": _listing_digest(sources),
+        "input_listing": listing.digest,
     }
-    previous = _previous(lake, config.run_id, identity)
-    return Plan(config, lake, sources, folder, windows, identity, model_facts, tokenizer_facts, previous)
+    previous = None if config.overwrite else previous_run(lake, config.run_id, identity, listing)
+    return Plan(config, lake, listing, tuple(units), folder, windows, identity, model_facts, tokenizer_facts, previous)
 
 
 def _read_options(config: ScoreConfig, block_bytes: int) -> ReadOptions:
     return ReadOptions(
         text_column=config.text_column,
+        text_template=config.text_template,
+        prompt_column=config.prompt_column,
         id_column=config.id_column,
         label_column=config.label_column,
         domain_column=config.domain_column,
@@ -195,61 +199,8 @@ def _windows(config: ScoreConfig, model_config: Any) -> WindowOptions:
     return WindowOptions(context, stride)
 
 
-def _sources(config: ScoreConfig) -> tuple[Source, ...]:
-    shards = list_shards(config.input, format=config.format, storage_options=config.storage_options)
-    if config.limit is None:
-        return tuple(Source(shard) for shard in shards)
-    return tuple(_limited(shards, config))
-
-
-def _limited(shards: list[Shard], config: ScoreConfig) -> list[Source]:
-    """The first `limit` records in input order: read here once, since only reading tells where a shard's rows are."""
-    options = ReadOptions(text_column=config.text_column, block_documents=256)
-    left, sources = config.limit or 0, []
-    for shard in shards:
-        stop = 0
-        for block in read_shard(shard, options, storage_options=config.storage_options):
-            rows = block["row"].to_pylist()[:left]
-            left -= len(rows)
-            stop = max(rows[-1] + 1, stop) if rows else stop
-            if not left:
-                break
-        sources.append(Source(shard, stop if not left else None))
-        if not left:
-            break
-    return sources
-
-
-def _listing_digest(sources: tuple[Source, ...]) -> str:
-    lines = [[s.shard.uri, s.shard.n_bytes, s.stop] for s in sources]
-    return xxhash.xxh3_128_hexdigest(json.dumps(lines).encode())
-
-
 def digest(identity: dict[str, Any]) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
-
-
-def _previous(lake: Lake, run_id: str, identity: dict[str, Any]) -> dict[str, Any] | None:
-    if run_id not in lake.run_ids():
-        return None
-    if not lake.parts("documents", run_id) and not lake.parts("rejects", run_id):
-        return None  # it failed before it wrote anything: nothing to resume, nothing to contradict
-    try:
-        ledger = lake.read_run(run_id)
-    except (ValueError, OSError) as error:
-        raise ResumeError(f"run {run_id!r} in {lake.root}: its ledger cannot be read ({error})") from error
-    before = ledger.get("identity", {})
-    names = sorted({*before, *identity})
-    changes = [
-        f"  {n}: was {before.get(n)!r}, now {identity.get(n)!r}" for n in names if before.get(n) != identity.get(n)
-    ]
-    if changes:
-        raise ResumeError(
-            f"run {run_id!r} exists in {lake.root} and was made of something else:\n"
-            + "\n".join(changes)
-            + "\nchoose another --run-id, or repeat the command as it was to resume"
-        )
-    return ledger
 
 
 def package_versions() -> dict[str, str]:

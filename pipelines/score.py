@@ -2,32 +2,43 @@
 
 plan      everything checked before anything starts
 ledger    <lake>/runs/<run_id>.json: state "running" before the first block
-engine    ray or inline; workers write parts, only one-row manifests come back
-ledger    totals from the receipts themselves; state "finished", "interrupted" or "failed"
+survey    rows of cut files and repeated ids, where there are any (`survey`)
+engine    inline or ray; workers write parts, only one-row manifests come back, into the journal
+settle    the lake holds what the journal names and nothing else of this run; what is missing is done again
+ledger    totals; state "finished", "interrupted" or "failed"
 catalog   <lake>/lake.duckdb rebuilt
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import re
+import signal
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.engines import ENGINES
-from pipelines.plan import Plan, digest, package_versions
+from operators.lake import PART_TABLES, Part
+from pipelines.causes import in_one_line, root_cause
+from pipelines.engines import Engine, make_engine
+from pipelines.journal import Journal
+from pipelines.ledger import fix_layout, now, opening_ledger
+from pipelines.plan import Plan
+from pipelines.probe import ReaderDiesError
 from pipelines.progress import Counts, Progress
-from pipelines.steps import SCORER_METADATA
+from pipelines.steps import SCORER_METADATA, Task
+from pipelines.work import Work
 
 log = logging.getLogger(__name__)
 
-_RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit): ")  # how a traceback in text ends
+MAX_ROUNDS = 1000  # of doing what is left
+MAX_STALLS = 3  # restarts in a row that bring no block
+FIRST_PAUSE = 2.0  # seconds before such a restart; doubles
 
 
 class RunError(RuntimeError):
@@ -38,37 +49,94 @@ def score_corpus(plan: Plan) -> dict[str, Any]:
     """Run a plan to its end and return the ledger. A run that is already finished is returned as it is.
 
     Raises:
-        RunError: a worker failed, or records were lost between reading and writing.
+        RunError: a worker failed, too many records were rejected, or records were lost between reading and writing.
         KeyboardInterrupt: after the ledger says "interrupted".
     """
-    if plan.finished:
+    lake, run_id = plan.lake, plan.config.run_id
+    if plan.config.overwrite:
+        lake.remove_run(run_id)
+    journal = Journal.open(lake, run_id)
+    if plan.finished and _is_whole(plan, journal):
         return plan.previous or {}
-    run_id = plan.config.run_id
-    plan.lake.drop_orphans(run_id)
-    before = plan.lake.totals(run_id) if plan.previous else {}
-    ledger = _opening_ledger(plan)
-    plan.lake.write_run(run_id, ledger)
+    ledger = opening_ledger(plan)
     started = time.monotonic()
     spent = float(ledger.get("seconds") or 0.0)
     try:
-        with Progress(_share(plan, before)) as progress, closing(ENGINES[plan.config.engine](plan)) as manifests:
-            _follow(manifests, progress, ledger, warn=plan.config.engine != "inline")
-        totals = _totals(plan, before, progress.counts)
+        with _terminable(), make_engine(plan) as engine, _terminable():
+            _begin(plan, engine, ledger, journal)
+            totals = _score(plan, engine, ledger, journal)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         ledger |= {"state": "interrupted" if interrupted else "failed", "seconds": spent + time.monotonic() - started}
-        plan.lake.write_run(run_id, ledger)
+        with contextlib.suppress(OSError):  # the storage may be what failed; the first error is the one to show
+            journal.flush()
+            lake.write_run(run_id, ledger)
         if interrupted or isinstance(error, RunError) or not isinstance(error, Exception):
             raise
-        raise RunError(_cause(error)) from error
+        raise RunError(in_one_line(error)) from error
     ledger |= {"totals": totals, "seconds": spent + time.monotonic() - started}
-    ledger |= {"state": "finished", "finished_at": _now()}
-    plan.lake.write_run(run_id, ledger)
+    ledger |= {"state": "finished", "finished_at": now()}
+    lake.write_run(run_id, ledger)
     _refresh_catalog(plan)
     return ledger
 
 
-def _follow(manifests: Iterable[pa.Table], progress: Progress, ledger: dict[str, Any], *, warn: bool) -> None:
+def _is_whole(plan: Plan, journal: Journal) -> bool:
+    """Whether the lake still lists every part of a finished run."""
+    whole = len(journal.done().finished) == len(plan.units)
+    if not whole:
+        log.warning("run %s is finished, but parts of it are gone: they are made again", plan.config.run_id)
+    return whole
+
+
+def _begin(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal) -> None:
+    """Say that the run is under way, and drop a journal that does not belong to it."""
+    resources = engine.resources
+    if not fix_layout(plan, ledger, workers=resources.actors, on_gpu=resources.gpus > 0):
+        journal.clear()
+        plan.listing.write(plan.lake, plan.config.run_id)
+    journal.forget_lost()
+    plan.lake.write_run(plan.config.run_id, ledger)
+
+
+def _score(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal) -> dict[str, int]:
+    """Do what is left until nothing is, and return the totals."""
+    work = Work.of(plan, engine, ledger)
+    stalls = 0
+    for _ in range(MAX_ROUNDS):
+        tasks = work.left(journal)
+        if not tasks:
+            return _settle(plan, journal)
+        done = len(journal)
+        try:
+            _attempt(plan, engine, ledger, journal, tasks)
+        except Exception as error:
+            stalls = stalls + 1 if len(journal) == done else 0
+            if isinstance(cause := root_cause(error), ReaderDiesError):
+                work.probe(plan, ledger, journal, cause.unit)
+            elif stalls < MAX_STALLS and engine.may_restart(error):
+                log.warning("%s; starting again what is left", in_one_line(error))
+                time.sleep(FIRST_PAUSE * 2**stalls)
+            else:
+                raise
+        journal.forget_lost()
+    raise RunError("parts vanish from the lake as they are written: does something else write or clean this run?")
+
+
+def _attempt(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal, tasks: Sequence[Task]) -> None:
+    before = journal.done().counts
+    try:
+        blocks = engine.score(tasks, ledger["layout"]["block_bytes"])
+        with Progress(_share(plan, before)) as progress, closing(blocks) as manifests:
+            for row in _rows(manifests, ledger, warn=plan.config.engine != "inline"):
+                journal.add(row)
+                progress(row)
+                _check_rejects(plan, before, progress.counts, finished=False)
+    finally:
+        journal.flush()
+
+
+def _rows(manifests: Iterable[pa.Table], ledger: dict[str, Any], *, warn: bool) -> Iterator[dict[str, Any]]:
     """`warn`: say what workers found out about the model; an operator in this process has said it already."""
     for manifest in manifests:
         metadata = manifest.schema.metadata or {}
@@ -77,8 +145,65 @@ def _follow(manifests: Iterable[pa.Table], progress: Progress, ledger: dict[str,
             ledger["model"] |= facts
             if warn:
                 _warn(facts)
-        for row in manifest.to_pylist():
-            progress(row)
+        yield from manifest.to_pylist()
+
+
+def _check_rejects(plan: Plan, before: dict[str, int], counts: Counts | None, *, finished: bool) -> None:
+    limit = plan.config.reject_limit
+    rejects = before["rejects"] + (counts.rejects if counts else 0)
+    rows = before["rows_in"] + (counts.rows_in if counts else 0)
+    if limit is not None and not limit.allows(rejects, rows, finished=finished):
+        raise RunError(
+            f"{rejects:,} of {rows:,} records were rejected, more than --max-rejects {limit} allows; "
+            f'`assay sql {plan.lake.root} "select reason, detail, count(*) from rejects group by all"` shows why. '
+            "The same command with a higher --max-rejects goes on"
+        )
+
+
+def _settle(plan: Plan, journal: Journal) -> dict[str, int]:
+    """Drop every part of this run that the journal does not name, check the counts, and return the totals.
+
+    Such parts are what a killed attempt left without a receipt, or wrote of a block that came out otherwise later.
+    """
+    lake, run_id = plan.lake, plan.config.run_id
+    totals = journal.done().counts
+    if totals["rows_in"] != totals["documents"] + totals["rejects"]:
+        raise RunError(
+            f"{totals['rows_in']:,} records were read, but the lake holds {totals['documents']:,} documents and "
+            f"{totals['rejects']:,} rejects: run `assay verify`, and report this as a defect"
+        )
+    for table in PART_TABLES:  # receipts first: a tokens part without one counts for nothing
+        named = journal.part_names(table)
+        for part in lake.parts(table, run_id):
+            if part.name not in named:
+                lake.storage.delete(Part(table, run_id, part.name).path)
+    lake.drop_orphans(run_id)
+    repeated = lake.repeated_documents(run_id)
+    if repeated:
+        raise RunError(
+            f"{repeated:,} documents share a doc_id with another: a 63-bit hash of their keys collided. Give the "
+            "records ids with --id-column, which are compared before scoring, and another --run-id"
+        )
+    _check_rejects(plan, totals, None, finished=True)
+    return totals
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, with which schedulers take a machine back, ends a run as Ctrl-C does. Ray sets a handler of its own when
+    it starts, so this is entered before and after."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _warn(facts: dict[str, Any]) -> None:
@@ -90,55 +215,16 @@ def _warn(facts: dict[str, Any]) -> None:
         )
 
 
-def _opening_ledger(plan: Plan) -> dict[str, Any]:
-    previous = plan.previous or {}
-    config = plan.config
-    effective = {**config.public(), "context": plan.windows.context, "stride": plan.windows.stride}
-    return {
-        "run_id": config.run_id,
-        "state": "running",
-        "created_at": previous.get("created_at") or _now(),
-        "finished_at": None,
-        "seconds": previous.get("seconds") or 0.0,
-        "assay_version": package_versions()["corpus-assay"],
-        "versions": package_versions(),
-        "identity": plan.identity,
-        "config_digest": digest(plan.identity),
-        "config": {**effective, "transform": None, "base_run": None},
-        "model": {**plan.model_facts},
-        "tokenizer": {**plan.tokenizer_facts},
-        "totals": None,
-    }
-
-
-def _totals(plan: Plan, before: dict[str, int], counts: Counts) -> dict[str, int]:
-    """Totals from the receipts, checked against what the readers counted."""
-    totals = plan.lake.totals(plan.config.run_id)
-    repeated = plan.lake.repeated_documents(plan.config.run_id)
-    if repeated:
-        raise RunError(
-            f"{repeated:,} documents of different shards share an id with another: ids must be unique in the whole "
-            "input. Give another --id-column (or none) and another --run-id; this run does not verify"
-        )
-    rows_in = before.get("documents", 0) + before.get("rejects", 0) + counts.rows_in
-    if rows_in != totals["documents"] + totals["rejects"]:
-        raise RunError(
-            f"{rows_in:,} records were read, but the lake holds {totals['documents']:,} documents and "
-            f"{totals['rejects']:,} rejects: run `assay verify`, and report this as a defect"
-        )
-    return {**totals, "rows_in": rows_in}
-
-
 def _share(plan: Plan, before: dict[str, int]) -> Any:
     """Share of the input done, by bytes of text against stored bytes; unknown where files are compressed."""
-    packed = any(s.shard.format == "parquet" or s.shard.uri.endswith((".gz", ".zst")) for s in plan.sources)
+    packed = any(s.format in ("parquet", "arrow") or s.uri.endswith((".gz", ".zst")) for s in plan.listing.shards)
 
     def share(counts: Counts) -> float | None:
         if plan.config.limit is not None:
             return min(0.99, (counts.documents + counts.rejects) / plan.config.limit)
         if packed:
             return None
-        total = plan.n_bytes - before.get("text_bytes", 0)
+        total = plan.n_bytes - before["text_bytes"]
         return min(0.99, counts.text_bytes / total) if total > 0 else None
 
     return share
@@ -148,20 +234,3 @@ def _refresh_catalog(plan: Plan) -> None:
     from operators.catalog import write_catalog
 
     write_catalog(plan.lake.root, plan.lake.storage_options)
-
-
-def _cause(error: BaseException) -> str:
-    """What a worker raised, in one line: Ray wraps it several times over, and hangs an empty SystemException on it."""
-    cause: BaseException = error
-    while isinstance(inner := getattr(cause, "cause", None) or cause.__cause__, BaseException):
-        if inner is cause or not str(inner).strip():
-            break
-        cause = inner
-    lines = str(cause).strip().splitlines() or [""]
-    said = next((line for line in reversed(lines) if _RAISED.match(line)), lines[0]).strip()
-    said = re.sub(r"^[\w.]*\.(?=\w+: )", "", said)  # the class without its module
-    return said if _RAISED.match(said) else f"{type(cause).__name__}: {said}".rstrip(": ")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

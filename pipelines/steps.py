@@ -1,11 +1,12 @@
 """The operators of a scoring run, bound to its plan: each maps a block to a block and is the same under every engine.
 
-    read      source  -> blocks of records, rejects included; rows that a resumed run already holds are left out
+    read      task    -> blocks of records, rejects included; blocks that a resumed run already holds are left out
     tokenize  block   -> block   + ids and byte spans
     score     block   -> block   + statistics
     write     block   -> manifest: what was written, one row
 
-Steps are small and pickle; what is heavy (tokenizer, model) is loaded on first use in the process that works.
+Steps are small and pickle; what is heavy (tokenizer, model) is loaded on first use in the process that works. Which
+block of which unit a table is travels with it as schema metadata.
 """
 
 from __future__ import annotations
@@ -14,23 +15,30 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from operators.lake import Lake
-from operators.read import ReadOptions, read_shard
+from operators.read import ReadOptions, read_pieces
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.write import PartWriter, WriteOptions
+from pipelines.claims import DEATHS_OF_BLOCK, Claims, NoClaims, counted
+from pipelines.probe import ReaderDiesError
+from pipelines.survey import read_repeats
+from pipelines.units import Unit
+from schemas.flow import READ
+from schemas.rejects import Reason
 
 if TYPE_CHECKING:
-    from pipelines.plan import Scoring, Source
+    from pipelines.plan import Scoring
 
-# Schema metadata that travels with a block: how many records the reader put into it, and what the scorer says of
-# itself.
-ROWS_METADATA = b"assay.rows"
+# Schema metadata that travels with a block: where it lies in the input, how many records the reader put into it, and
+# what the scorer says of itself.
+BLOCK_METADATA = b"assay.block"
 SCORER_METADATA = b"assay.scorer"
 
 
@@ -38,25 +46,105 @@ class LostRecordsError(RuntimeError):
     """A block came out with another number of records than the reader put in: a defect, never bad input."""
 
 
+@dataclass(frozen=True)
+class Task:
+    """A unit, or what is left of it. `done`: blocks not to be yielded again. `repeats`: the numbers of the files that
+    name its records whose id an earlier record has. `killers`: files that kill their reader, to be rejected unread;
+    `probed`: whether they were looked for in this unit."""
+
+    unit: Unit
+    done: frozenset[int] = frozenset()
+    repeats: tuple[int, ...] = ()
+    killers: frozenset[str] = frozenset()
+    probed: bool = False
+
+
+@dataclass(frozen=True)
+class BlockPlace:
+    """Which block of which unit a table is, and how many records the reader put into it."""
+
+    unit: int
+    block: int
+    is_last: bool
+    rows_in: int
+
+    def attach(self, table: pa.Table) -> pa.Table:
+        return table.replace_schema_metadata({BLOCK_METADATA: json.dumps(astuple(self))})
+
+    @classmethod
+    def of(cls, table: pa.Table) -> BlockPlace:
+        return cls(*json.loads(table.schema.metadata[BLOCK_METADATA]))
+
+    @property
+    def name(self) -> str:
+        return f"{self.unit}/{self.block}"
+
+
 class ReadStep:
-    """`done_in`: the lake and run whose rows are not to be read again, None for a new run."""
+    """Reads a task. The same unit gives the same blocks in every attempt, whatever of it is done already."""
 
     def __init__(
-        self, options: ReadOptions, done_in: tuple[Lake, str] | None, storage_options: dict[str, Any] | None
+        self,
+        options: ReadOptions,
+        lake: Lake,
+        run_id: str,
+        storage_options: Mapping[str, Any] | None,
+        claims: Claims | None = None,
     ) -> None:
-        self.options, self.done_in, self.storage_options = options, done_in, storage_options
+        self.options, self.lake, self.run_id, self.storage_options = options, lake, run_id, storage_options
+        self.claims = claims or NoClaims()
 
-    def __call__(self, source: Source) -> Iterator[pa.Table]:
-        done: set[int] = set()
-        if self.done_in is not None:
-            lake, run_id = self.done_in
-            done = lake.done_rows(run_id, source.shard.uri)
-        for block in read_shard(source.shard, self.options, done=done, storage_options=self.storage_options):
-            kept = block if source.stop is None else block.filter(pc.less(block["row"], source.stop))
-            if len(kept):
-                yield kept.replace_schema_metadata({ROWS_METADATA: str(len(kept))})
-            if source.stop is not None and len(kept) < len(block):
+    def __call__(self, task: Task) -> Iterator[pa.Table]:
+        """
+        Raises:
+            ReaderDiesError: earlier readers of this unit were killed, and nobody has looked for the cause yet.
+        """
+        with counted(f"read {task.unit.index}", self.claims) as deaths:
+            if deaths >= DEATHS_OF_BLOCK and not task.probed:
+                raise ReaderDiesError(task.unit.index)
+            yield from self._placed(task)
+
+    def _placed(self, task: Task) -> Iterator[pa.Table]:
+        """The blocks that are not done, each with its place."""
+        unit = task.unit
+        number, held = 0, None
+        for block in self._blocks(task):
+            if held is not None:
+                if number not in task.done:
+                    yield BlockPlace(unit.index, number, False, len(held)).attach(held)
+                number += 1
+            held = block
+        if number not in task.done:
+            last = READ.empty_table() if held is None else held
+            yield BlockPlace(unit.index, number, True, len(last)).attach(last)
+
+    def _blocks(self, task: Task) -> Iterator[pa.Table]:
+        unit = task.unit
+        repeats = read_repeats(self.lake, self.run_id, unit.index, task.repeats)
+        last = unit.pieces[-1].shard.uri if unit.pieces else None
+        yield from self._killed(task)
+        pieces = [piece for piece in unit.pieces if piece.shard.uri not in task.killers]
+        for block in read_pieces(pieces, self.options, repeats=repeats, storage_options=self.storage_options):
+            if unit.stop is None:
+                yield block
+                continue
+            beyond = pc.and_(pc.equal(block["source"], last), pc.greater_equal(block["row"], unit.stop))
+            yield block.filter(pc.invert(beyond))
+            if pc.any(beyond).as_py():
                 return
+
+    def _killed(self, task: Task) -> Iterator[pa.Table]:
+        """A reject for every piece of a file that kills its reader."""
+        pieces = [piece for piece in task.unit.pieces if piece.shard.uri in task.killers]
+        if pieces:
+            rows = [{"source": p.shard.uri, "row": p.first_row or -1, **_KILLED_READER} for p in pieces]
+            yield pa.Table.from_pylist([{f.name: row.get(f.name) for f in READ} for row in rows], schema=READ)
+
+
+_KILLED_READER = {
+    "reason": Reason.KILLED_WORKER.value,
+    "detail": "reading this file ended the process that read it, again and again",
+}
 
 
 class TokenizeStep:
@@ -128,9 +216,10 @@ class WriteStep:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         manifest = PartWriter(self.options)(block)
-        metadata = block.schema.metadata or {}
-        rows_in = int(metadata.get(ROWS_METADATA, b"-1"))
+        place = BlockPlace.of(block)
         rows_out = pc.sum(manifest["documents"]).as_py() + pc.sum(manifest["rejects"]).as_py()
-        if rows_in != rows_out:
-            raise LostRecordsError(f"{rows_in} records were read into a block and {rows_out} came out")
-        return manifest.append_column("rows_in", pa.array([rows_in])).replace_schema_metadata(metadata)
+        if place.rows_in != rows_out:
+            raise LostRecordsError(f"{place.rows_in} records were read into a block and {rows_out} came out")
+        for name in ("unit", "block", "is_last", "rows_in"):
+            manifest = manifest.append_column(name, pa.array([getattr(place, name)]))
+        return manifest.replace_schema_metadata(block.schema.metadata)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 CORE = "core"
+PROMPT = "prompt"  # kept by runs with --prompt-column, of themselves: no feature to choose
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import Column, Table
+from schemas.columns import PROMPT, Column, Table
 
 DOCUMENTS = Table(
     name="documents",
@@ -36,6 +36,22 @@ DOCUMENTS = Table(
         ),
         Column("n_tokens", pa.int64(), "rows in `tokens`, special tokens included", unit="count", minimum=1),
         Column("n_scored", pa.int64(), "tokens with a prediction", unit="count", minimum=0),
+        Column(
+            "prompt_bytes",
+            pa.int64(),
+            "length of the prompt at the start of the text, 0 without one",
+            unit="bytes",
+            group=PROMPT,
+            minimum=0,
+        ),
+        Column(
+            "prompt_tokens",
+            pa.int64(),
+            "tokens that lie wholly in the prompt; the completion is at position >= prompt_tokens",
+            unit="count",
+            group=PROMPT,
+            minimum=0,
+        ),
         Column(
             "zlib_bytes",
             pa.int64(),

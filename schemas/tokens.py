@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import Column, Table
+from schemas.columns import PROMPT, Column, Table
 
 EXTREMES, NUCLEUS, RENYI, TOPK, HIDDEN = "extremes", "nucleus", "renyi", "topk", "hidden"
 FEATURE_GROUPS = (EXTREMES, NUCLEUS, RENYI, TOPK, HIDDEN)
@@ -41,6 +41,14 @@ TOKENS = Table(
         Column("token_id", pa.int32(), "vocabulary id of the token fed", minimum=0),
         Column("byte_start", pa.int32(), "first byte of the token in the UTF-8 document", unit="bytes", minimum=0),
         Column("n_bytes", pa.int16(), "length of the token's span; 0 for added tokens", unit="bytes", minimum=0),
+        # Spans tile the text, so their ends never fall: the tokens of the prompt come first, empty spans included.
+        Column(
+            "in_prompt",
+            pa.bool_(),
+            "whether the token lies wholly in the prompt; one across its end counts as completion",
+            group=PROMPT,
+            formula="prompt_bytes > 0 and byte_start + n_bytes <= prompt_bytes",
+        ),
         _statistic(
             "logprob",
             "log-probability of the token fed",

@@ -27,8 +27,9 @@ GPU_SIDE = {
     "fsspec",
     "huggingface_hub",
     "safetensors",
+    "tenacity",  # imported when object storage is first asked
 }
-QUERY_SIDE = {"catalog.py", "query.py", "scores.py", "evaluate.py", "blind.py"}
+QUERY_SIDE = {"catalog.py", "duckdb_files.py", "query.py", "scores.py", "evaluate.py", "blind.py", "repeats.py"}
 
 
 def modules(folder: str) -> Iterator[tuple[Path, ast.Module]]:

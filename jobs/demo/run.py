@@ -115,7 +115,8 @@ def _say_training(info: TrainingInfo, console: Console) -> None:
 
 
 def _score(corpus: Path, model: Path, lake: Path, run_id: str, engine: str, console: Console) -> None:
-    from pipelines.plan import ResumeError, make_plan
+    from pipelines.plan import make_plan
+    from pipelines.previous import ResumeError
     from pipelines.score import score_corpus
 
     config = ScoreConfig.parse(

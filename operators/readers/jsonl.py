@@ -7,17 +7,19 @@
 - `NaN`, `Infinity` and `-Infinity` are accepted, as Python and pandas write them: a stray one in a field nobody asked
   for should not cost a document. As text, id or label they are faults like any other number there.
 - Values nested more than `MAX_DEPTH` deep are faults: how deep the parser itself can go depends on the caller's stack.
-- Names are of top-level fields. The last of equal names wins, as in every common parser.
+- The last of equal names wins, as in every common parser.
+- A file may be read in pieces: a piece holds the lines that begin in it, each to its end.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
+from math import inf
 from typing import Any
 
 from operators.readers.record import Fault, Record
-from operators.readers.source import Source
+from operators.readers.source import FILE_CHUNK_BYTES, Source
 from schemas.rejects import Reason
 
 BOM = b"\xef\xbb\xbf"
@@ -25,35 +27,65 @@ MAX_DEPTH = 500
 _WHITE_SPACE = b" \t\r"
 
 
-def records(source: Source, *, max_line_bytes: int, skip: Container[int]) -> Iterator[Record]:
-    """Every line that is not blank and whose row is not in `skip`. Holds a chunk and a line of up to `max_line_bytes`.
+def records(
+    source: Source, *, max_line_bytes: int, start: int = 0, stop: int | None = None, first_row: int = 0
+) -> Iterator[Record]:
+    """Every line that begins at a byte in [`start`, `stop`) and is not blank; `first_row`: the number of the first.
+
+    Holds a chunk and a line of up to `max_line_bytes`. Of compressed files only the whole can be read.
 
     Raises:
         UnreadableError, StorageError: as `Source.decoding`; the line during which the stream broke is not yielded.
     """
-    for row, line in _lines(source, max_line_bytes):
-        if row in skip:
-            continue
+    end = inf if stop is None else stop
+    with source.decoding(first_row):
+        begin = _first_line(source, start, end)
+    if begin is None:
+        return
+    for row, line in enumerate(_lines(source, max_line_bytes, begin, end, first_row), first_row):
         if line is None:
             yield Record(row, fault=Fault(Reason.DOCUMENT_TOO_LARGE, f"a line longer than {max_line_bytes} bytes"))
         elif line.strip(_WHITE_SPACE):
             yield _parse(row, line)
 
 
-def _lines(source: Source, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
-    """(row, line without its end); None for a line longer than `max_bytes`, which is read past and not held."""
+def _first_line(source: Source, start: int, stop: float) -> int | None:
+    """Where the first line begins that begins in [start, stop); None where none does.
+
+    Reads no further than `stop`: of a line over many pieces, each but the first passes only its own part.
+    """
+    if start == 0:
+        return 0
+    position = start - 1
+    source.seek(position)
+    while position < stop - 1 and (chunk := source.read(FILE_CHUNK_BYTES)):
+        found = chunk.find(b"\n")
+        if found >= 0:
+            begin = position + found + 1
+            source.seek(begin)
+            return begin if begin < stop else None
+        position += len(chunk)
+    return None
+
+
+def _lines(source: Source, max_bytes: int, begin: int, stop: float, row: int) -> Iterator[bytes | None]:
+    """Lines without their ends; None for a line longer than `max_bytes`, which is read past and not held."""
     stream = source.decompressed()
     held = _HeldLine(max_bytes)
-    row = 0
+    at_top, position = begin == 0, begin
     while chunk := _chunk(source, stream, row):
         *ended, rest = chunk.split(b"\n")
-        for piece in ended:
-            held.add(piece)
-            yield row, _without_bom(held.take(), row)
-            row += 1
+        for part in ended:
+            held.add(part)
+            yield _without_bom(held.take(), at_top)
+            at_top, row = False, row + 1
+            position += len(part) + 1
+            if position >= stop:
+                return
         held.add(rest)
+        position += len(rest)
     if held:
-        yield row, _without_bom(held.take(), row)
+        yield _without_bom(held.take(), at_top)
 
 
 def _chunk(source: Source, stream: Any, row: int) -> bytes:
@@ -61,8 +93,8 @@ def _chunk(source: Source, stream: Any, row: int) -> bytes:
         return bytes(stream.read(source.chunk_bytes))
 
 
-def _without_bom(line: bytes | None, row: int) -> bytes | None:
-    return line.removeprefix(BOM) if row == 0 and line is not None else line
+def _without_bom(line: bytes | None, at_top: bool) -> bytes | None:
+    return line.removeprefix(BOM) if at_top and line is not None else line
 
 
 class _HeldLine:

@@ -75,6 +75,26 @@ class Undecodable:
     detail: str
 
 
+def find(fields: Mapping[str, Any], path: str) -> Any:
+    """The value of a column path: a field of just that name, else one step into an object for each `.`.
+
+    A null on the way gives None.
+
+    Raises:
+        KeyError: there is no such field.
+    """
+    if path in fields or "." not in path:
+        return fields[path]
+    value: Any = fields
+    for name in path.split("."):
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise KeyError(path)
+        value = value[name]
+    return value
+
+
 def clip(detail: str) -> str:
     """One line of at most `DETAIL_CHARS` code points that UTF-8 can hold."""
     # Cut first: a library's message may echo a megabyte.

@@ -5,21 +5,19 @@ Bytes are kept as they are, line ends included; only a byte order mark at the st
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 from operators.readers.jsonl import BOM
 from operators.readers.record import Record
 from operators.readers.source import Source
 
 
-def records(source: Source, *, column: str, max_bytes: int, skip: Container[int]) -> Iterator[Record]:
+def records(source: Source, *, column: str, max_bytes: int) -> Iterator[Record]:
     """The file's bytes as field `column` of row 0. Reads on only until it is clear that `max_bytes` are exceeded.
 
     Raises:
         UnreadableError, StorageError: as `Source.decoding`.
     """
-    if 0 in skip:
-        return
     stream = source.decompressed()
     data = bytearray()
     with source.decoding(0):

@@ -79,8 +79,7 @@ def test_hostile_run_ids_are_refused_everywhere(tmp_path: Path, run_id: str) -> 
         lambda: lake.temporaries(run_id),
         lambda: lake.orphans(run_id),
         lambda: lake.parts("tokens", run_id),
-        lambda: lake.done_rows(run_id, "s"),
-        lambda: lake.totals(run_id),
+        lambda: lake.repeated_documents(run_id),
         lambda: Part("tokens", run_id, A).path,
     ]
     for call in calls:
@@ -198,33 +197,24 @@ def test_run_ids_ignores_what_is_no_ledger(lake: Lake) -> None:
     assert lake.run_ids() == ["r"]
 
 
-# Progress
+# Documents across parts
 
 
-def test_done_rows_are_those_with_a_verdict(lake: Lake) -> None:
-    put(lake, "documents", "r", A, records(("s", 0), ("s", 1), ("t", 2), ("t", 3), ("t", 4)))
-    put(lake, "documents", "r", B, records(("s", 9)))
-    put(lake, "rejects", "r", C, records(("s", 5), ("u", -1)))
-    put(lake, "documents", "other", A, records(("s", 77)))
-    assert lake.done_rows("r", "s") == {0, 1, 5, 9}
-    assert lake.done_rows("r", "t") == {2, 3, 4}
-    assert lake.done_rows("r", "u") == {-1}
-    assert lake.done_rows("r", "nothing") == lake.done_rows("nothing", "s") == set()
-
-
-def test_done_rows_do_not_depend_on_statistics(lake: Lake) -> None:
+def put_ids(lake: Lake, name: str, ids: list[int]) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(records(("s", 1), ("é", 2)), sink, write_statistics=False)
-    lake.storage.write(Part("documents", "r", A).path, sink.getvalue())
-    assert lake.done_rows("r", "é") == {2}
+    pq.write_table(pa.table({"doc_id": pa.array(ids, pa.int64())}), sink)
+    lake.storage.write(Part("documents", "r", name).path, sink.getvalue())
 
 
-def test_totals_are_summed_over_parts(lake: Lake) -> None:
-    put(lake, "documents", "r", A, records(("s", 0), ("s", 1), ("t", 2)))
-    put(lake, "documents", "r", B, records(("s", 9)))
-    put(lake, "rejects", "r", C, records(("s", 5), ("u", -1)))
-    assert lake.totals("r") == {"documents": 4, "rejects": 2, "tokens": 4, "scored": 4, "text_bytes": 40}
-    assert set(lake.totals("nothing").values()) == {0}
+@pytest.mark.parametrize("ids_per_pass", [1, 2, 3, 1000])
+def test_repeated_documents_are_counted_whatever_fits_in_a_pass(lake: Lake, ids_per_pass: int) -> None:
+    top = (1 << 63) - 1
+    put_ids(lake, A, [0, 5, top])
+    assert lake.repeated_documents("r", ids_per_pass=ids_per_pass) == 0
+    put_ids(lake, B, [5, 6, 7])
+    put_ids(lake, C, [5, top, 1 << 62])
+    assert lake.repeated_documents("r", ids_per_pass=ids_per_pass) == 3
+    assert lake.repeated_documents("nothing", ids_per_pass=ids_per_pass) == 0
 
 
 # Removal
@@ -251,6 +241,7 @@ def test_removing_a_run_leaves_the_others(lake: Lake) -> None:
 def test_removing_a_run_with_a_broken_ledger_works(lake: Lake) -> None:
     full_run(lake, "r")
     lake.storage.write("runs/r.json", b"{")
+    lake.storage.write("progress/run_id=r/journal-00000001.parquet", b"rows")
     lake.remove_run("r")
     assert everything(lake) == []
 

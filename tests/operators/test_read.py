@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from operators.read import ReadOptions, StorageError, doc_id, read_shard
+from operators.identity import key_check
+from operators.pieces import Piece
+from operators.read import KEYS, ReadOptions, StorageError, doc_id, read_keys, read_pieces
 from operators.shards import Format, Shard, list_shards
 from schemas.flow import READ
 from schemas.rejects import Reason
@@ -26,13 +28,11 @@ PLAIN = ReadOptions()
 ALL = ReadOptions(id_column="id", label_column="label", domain_column="domain", keep_columns=("lang", "meta"))
 
 
-def read(
-    path: Path, options: ReadOptions = PLAIN, *, done: Iterable[int] = (), kind: Format | None = None
-) -> list[Any]:
+def read(path: Path, options: ReadOptions = PLAIN, *, kind: Format | None = None, **how: Any) -> list[Any]:
     """The rows of one file as dicts; checks on the way what holds for every block."""
     [shard] = list_shards([str(path)], format=kind or "auto")
     rows: list[Any] = []
-    for block in read_shard(shard, options, done=set(done)):
+    for block in read_pieces([Piece(shard)], options, **how):
         assert block.schema == READ
         assert 0 < block.num_rows <= options.block_documents
         block.validate(full=True)
@@ -204,31 +204,32 @@ def test_numbers_and_nesting_that_break_parsers(tmp_path: Path) -> None:
     assert rows[3]["attributes"] == [("meta", deepest.decode())]
 
 
-def test_the_first_document_with_a_key_has_it(tmp_path: Path) -> None:
+def test_records_that_repeat_a_key_are_rejects_unless_they_have_a_fault_of_their_own(tmp_path: Path) -> None:
     path = write_lines(
         tmp_path / "a.jsonl",
-        {"id": "a", "text": ""},
-        {"id": "a", "text": "claims a"},
-        {"id": 1, "text": "claims 1"},
+        {"id": "a", "text": "has a"},
         {"id": "a", "text": "late"},
-        {"id": "1", "text": "late"},
-        {"id": "b", "text": "claims b"},
+        {"id": "a", "text": ""},
+        {"id": "a", "text": "t", "label": 7},
+        {"id": "b", "text": "collides"},
+        b"broken",
+        {"id": "c", "text": "c"},
     )
-    options = ReadOptions(id_column="id")
-    expected = {
-        0: "empty_text",
-        1: "claims a",
-        2: "claims 1",
-        3: "duplicate_key",
-        4: "duplicate_key",
-        5: "claims b",
+    repeat = (Reason.DUPLICATE_KEY, "row 0 has it")
+    collision = (Reason.HASH_COLLISION, "another key")
+    repeats = {(str(path), row): repeat for row in (1, 2, 3, 5)} | {(str(path), 4): collision, ("other", 6): repeat}
+    rows = read(path, ReadOptions(id_column="id", label_column="label"), repeats=repeats)
+    assert verdicts(rows) == {
+        0: "has a",
+        1: "duplicate_key",
+        2: "empty_text",
+        3: "invalid_label",
+        4: "hash_collision",
+        5: "broken_json",
+        6: "c",
     }
-    rows = read(path, options)
-    assert verdicts(rows) == expected
-    assert [row["key"] for row in rows] == ["a", "a", "1", "a", "1", "b"]
-    # A resume judges as the first attempt did, whatever was done before it.
-    for done in ({1}, {0, 1, 2}, {3}, {5}, set(range(6))):
-        assert verdicts(read(path, options, done=done)) == {k: v for k, v in expected.items() if k not in done}
+    assert [row["key"] for row in rows] == ["a", "a", "a", "a", "b", None, "c"]
+    assert rows[1]["detail"] == "row 0 has it"
 
 
 def test_texts_and_lines_that_are_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,31 +524,7 @@ def test_an_empty_parquet_file_has_no_rows(tmp_path: Path) -> None:
     assert read(write_parquet(tmp_path / "a.parquet", {"text": pa.array([], pa.string())})) == []
 
 
-# --- resume, identity, storage
-
-
-@pytest.mark.parametrize("with_ids", [False, True])
-@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_done_rows_are_left_out(tmp_path: Path, kind: str, with_ids: bool) -> None:
-    options = ReadOptions(id_column="id" if with_ids else None, block_documents=4)
-    records = [{"id": i, "text": f"text {i}"} for i in range(20)]
-    if kind == "jsonl":
-        path = write_lines(tmp_path / "a.jsonl", *records)
-    else:
-        path = tmp_path / "a.parquet"
-        pq.write_table(pa.Table.from_pylist(records), path)
-    everything = read(path, options)
-    done = {0, 3, 4, 5, 6, 7, 19}
-    assert read(path, options, done=done) == [row for row in everything if row["row"] not in done]
-    assert read(path, options, done=range(20)) == []
-
-
-def test_done_covers_text_files_and_rejects(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("x")
-    assert read(tmp_path / "a.txt", done={0}) == []
-    (tmp_path / "a.parquet").write_bytes(b"broken")
-    assert len(read(tmp_path / "a.parquet", done={0})) == 1
-    assert read(tmp_path / "a.parquet", done={-1}) == []
+# --- identity, storage
 
 
 def test_doc_id_is_63_bits_of_xxh3() -> None:
@@ -557,24 +534,73 @@ def test_doc_id_is_63_bits_of_xxh3() -> None:
     assert all(0 <= i < 2**63 for i in ids)
 
 
-def test_keys_that_share_a_doc_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashes = {b"a": 5, b"b": 5 | 1 << 63, b"c": 0, b"d": 1 << 63, b"e": 7}
-    monkeypatch.setattr("operators.identity.xxh3_64_intdigest", hashes.__getitem__)
-    path = write_lines(tmp_path / "a.jsonl", *({"id": key.decode(), "text": "t"} for key in hashes))
-    rows = read(path, ReadOptions(id_column="id"))
-    # A zero hash is kept with its top bit set, so "d" looks like "c" itself.
-    assert verdicts(rows) == {0: "t", 1: "hash_collision", 2: "t", 3: "duplicate_key", 4: "t"}
+def test_key_checks_are_64_signed_bits_of_their_own() -> None:
+    assert key_check("") == 0x99AA06D3014798D8 - 2**64  # the upper half of xxh3_128 of nothing
+    checks = [key_check(f"key {i}") for i in range(1000)]
+    assert len(set(checks)) == 1000
+    assert all(-(2**63) <= i < 2**63 for i in checks)
+    assert min(checks) < 0 < max(checks)
 
 
-def test_many_keys(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "a.jsonl", *({"id": i % 5000, "text": "t"} for i in range(6000)))
-    rows = read(path, ReadOptions(id_column="id"))
-    assert [row["row"] for row in rows if row["reason"] == Reason.DUPLICATE_KEY] == list(range(5000, 6000))
+KEYED: list[dict[str, Any]] = [
+    {"id": "a", "text": ""},  # a reject has an id too
+    {"id": "7", "text": "t"},
+    {"id": None, "text": "t"},
+    {"id": "", "text": "t"},
+    {"id": "a", "text": "t"},
+    {"id": "k" * 4097, "text": "t"},
+    {"id": "\N{GRINNING FACE}", "text": None},
+]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet", "a.arrow"])
+def test_keys_of_every_record_with_a_sound_id(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    table = pa.Table.from_pylist(KEYED)
+    if name.endswith(".parquet"):
+        pq.write_table(table, path)
+    elif name.endswith(".arrow"):
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table, max_chunksize=3)
+    else:
+        write_lines(path, *KEYED)
+        path.write_bytes(gzip.compress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes())
+    [keys] = read_keys(Piece(list_shards([str(path)])[0]), ReadOptions(id_column="id", text_column="gone"))
+    assert keys.schema == KEYS
+    expected = {0: "a", 1: "7", 4: "a", 6: "\N{GRINNING FACE}"}
+    assert keys["row"].to_pylist() == list(expected)
+    assert keys["doc_id"].to_pylist() == [doc_id(key) for key in expected.values()]
+    assert keys["check"].to_pylist() == [key_check(key) for key in expected.values()]
+
+
+def test_keys_of_broken_lines_and_pieces(tmp_path: Path) -> None:
+    options = ReadOptions(id_column="meta.id")
+    path = write_lines(
+        tmp_path / "a.jsonl", b'{"meta": {"id": 5}}', b"{", b'{"meta": 1}', b"[]", b'{"meta": {"id": 6}}'
+    )
+    shard = list_shards([str(path)])[0]
+    assert [k["row"].to_pylist() for k in read_keys(Piece(shard), options)] == [[0, 4]]
+    assert [k["row"].to_pylist() for k in read_keys(Piece(shard, 20, None, None), options)] == [[3]]
+    assert [k["row"].to_pylist() for k in read_keys(Piece(shard, 20, None, 1), options)] == [[4]]
+    (tmp_path / "b.parquet").write_bytes(b"broken")
+    (tmp_path / "c.txt").write_bytes(b"text")
+    for shard in (*list_shards([str(tmp_path / "?.[pt]*")]), Shard(str(tmp_path / "gone.jsonl"), "jsonl", 0)):
+        assert list(read_keys(Piece(shard), options)) == []
+    with pytest.raises(ValueError, match="id_column"):
+        next(read_keys(Piece(shard), PLAIN))
+
+
+def test_keys_come_in_tables_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operators.read._KEYS_ROWS", 1000)
+    path = write_lines(tmp_path / "a.jsonl", *({"id": i} for i in range(2500)))
+    tables = list(read_keys(Piece(list_shards([str(path)])[0]), ReadOptions(id_column="id")))
+    assert [len(table) for table in tables] == [1000, 1000, 500]
+    assert pa.concat_tables(tables)["row"].to_pylist() == list(range(2500))
 
 
 def test_a_shard_that_is_gone(tmp_path: Path) -> None:
     for name in ("gone.jsonl", ""):
-        [block] = read_shard(Shard(str(tmp_path / name), "jsonl", 0), PLAIN)
+        [block] = read_pieces([Piece(Shard(str(tmp_path / name), "jsonl", 0))], PLAIN)
         assert block["reason"].to_pylist() == [Reason.UNREADABLE_SHARD]
 
 
@@ -590,7 +616,7 @@ class _FailingFile(io.BytesIO):
         return super().read(size)
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt", "a.parquet", "a.arrow"])
 def test_a_failing_storage_is_no_verdict_on_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -599,7 +625,7 @@ def test_a_failing_storage_is_no_verdict_on_the_data(
     content = path.read_bytes()
     monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.open", lambda *_, **__: _FailingFile(content))
     with pytest.raises(StorageError, match="network is unreachable") as raised:
-        list(read_shard(list_shards([str(path)])[0], PLAIN))
+        list(read_pieces([Piece(list_shards([str(path)])[0])], PLAIN))
     assert str(path) in str(raised.value)
 
 
@@ -608,13 +634,13 @@ def test_refused_access_is_no_verdict_on_the_data(tmp_path: Path, monkeypatch: p
         raise PermissionError("the token has expired")
 
     monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.open", refuse)
-    with pytest.raises(StorageError, match="the token has expired"):
-        list(read_shard(Shard(str(tmp_path / "a.txt"), "text", 0), PLAIN))
+    with pytest.raises(StorageError, match=r"no permission to read .*a\.txt: the token has expired"):
+        list(read_pieces([Piece(Shard(str(tmp_path / "a.txt"), "text", 0))], PLAIN))
 
 
 def test_files_are_closed_when_reading_stops_early(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", *({"text": "t"} for _ in range(10)))
-    blocks = read_shard(Shard(str(path), "jsonl", 0), ReadOptions(block_documents=1))
+    blocks = read_pieces([Piece(Shard(str(path), "jsonl", 0))], ReadOptions(block_documents=1))
     next(blocks)
     blocks.close()  # type: ignore[attr-defined]  # a leaked file would warn, and warnings are errors
 

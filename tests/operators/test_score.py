@@ -7,6 +7,7 @@ import copy
 import families
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
@@ -95,6 +96,18 @@ def test_a_document_with_broken_statistics_is_a_reject(llama: torch.nn.Module, f
     assert out["text"].to_pylist() == ["xxx", None, "xx"]
     assert out["logprob"][1].as_py() is None
     assert "float32" in out["detail"][1].as_py()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mamba"])
+def test_a_document_scored_alone_is_its_row_of_the_block(family: str) -> None:
+    """Whoever takes a block apart, to find the document that kills its worker, writes the same bits."""
+    scorer = scorer_of(families.make_model(family, sharpness=3.0))
+    rng = np.random.default_rng(4)
+    together = block(None, *(rng.integers(0, 331, n).tolist() for n in (1, 2, 3, 16, 17, 40, 25)), [7])
+    whole = scorer(together)
+    for i in range(len(together)):
+        assert scorer(together.slice(i, 1)).equals(whole.slice(i, 1)), together["token_id"][i]
+    assert whole.filter(pc.is_valid(whole["logprob"])).num_rows == 8
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -10,7 +10,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from operators.read import ReadOptions, read_shard
+from operators.pieces import Piece
+from operators.read import ReadOptions, read_pieces
 from operators.shards import InputError, Shard, format_of, list_shards
 
 
@@ -36,6 +37,10 @@ def listed(root: Path, *inputs: str, **how: Any) -> list[str]:
         ("a.ndjson.gz", "jsonl"),
         ("a.json.zst", "jsonl"),
         ("a.JSONL.GZ", "jsonl"),
+        ("a.arrow", "arrow"),
+        ("a.Feather", "arrow"),
+        ("a.ipc", "arrow"),
+        ("a.arrow.gz", None),
         ("a.txt", "text"),
         ("a.md", "text"),
         ("a.text.gz", "text"),
@@ -88,7 +93,7 @@ def test_a_name_that_exists_is_no_glob(tmp_path: Path) -> None:
     assert listed(tmp_path, "b*") == ["b*/c.txt"]
     assert listed(tmp_path, "d::e.txt") == ["d::e.txt"]
     [shard] = list_shards([str(tmp_path / "d::e.txt")])
-    assert [block["text"].to_pylist() for block in read_shard(shard, ReadOptions())] == [['{"text": "t"}']]
+    assert [block["text"].to_pylist() for block in read_pieces([Piece(shard)], ReadOptions())] == [['{"text": "t"}']]
 
 
 def test_files_reached_twice_are_listed_once(tmp_path: Path) -> None:
@@ -111,7 +116,7 @@ def test_the_format_can_be_given(tmp_path: Path) -> None:
     make(tmp_path, "a.py", "b.jsonl", "c.weird", "LICENSE")
     shards = list_shards([str(tmp_path)], format="text")
     assert [shard.format for shard in shards] == ["text"] * 4
-    with pytest.raises(InputError, match="choose from auto, parquet, jsonl, text"):
+    with pytest.raises(InputError, match="choose from auto, parquet, jsonl, arrow, text"):
         list_shards([str(tmp_path)], format="csv")
 
 
@@ -189,7 +194,9 @@ def test_an_unlistable_folder_is_not_left_out(tmp_path: Path, monkeypatch: pytes
 
 
 def _texts(shards: list[Shard], **how: Any) -> dict[str, list[str]]:
-    return {s.uri: [t for b in read_shard(s, ReadOptions(), **how) for t in b["text"].to_pylist()] for s in shards}
+    return {
+        s.uri: [t for b in read_pieces([Piece(s)], ReadOptions(), **how) for t in b["text"].to_pylist()] for s in shards
+    }
 
 
 def test_an_object_store(tmp_path: Path) -> None:

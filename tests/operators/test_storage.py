@@ -1,18 +1,27 @@
-"""Objects appear whole, names stay inside the root, and an object store behaves as a disk does."""
+"""Objects appear whole, names stay inside the root, an object store behaves as a disk does, and failures are told."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import pickle
 import threading
+import traceback
 import uuid
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from operators.storage import Storage, is_temporary
+from operators.storage import ObjectError, Storage, is_temporary, remote
+from operators.storage.object_file import ObjectFile
 
 HOSTILE = ["", "/etc/passwd", "..", "../x", "a/../../x", "a//b", "./a", "a/.", "a\\b", "a\0b", "a/"]
 
@@ -157,3 +166,200 @@ def test_only_empty_local_folders_are_removed(tmp_path: Path) -> None:
         storage.delete_empty_folder(folder)
     assert storage.exists("full/x")
     assert not (tmp_path / "empty").exists()
+
+
+def test_finding_lists_every_depth(storage: Storage) -> None:
+    assert storage.find("a") == {}
+    for path in ("a/2", "a/c/d/3", "b/4"):
+        storage.write(path, path.encode())
+    assert {name: info["size"] for name, info in storage.find("a").items()} == {"a/2": 3, "a/c/d/3": 7}
+    assert set(storage.find()) == {"a/2", "a/c/d/3", "b/4"}
+    assert storage.size("a/c/d/3") == 7
+
+
+# A storage that fails
+
+
+class Flaky(MemoryFileSystem):  # type: ignore[misc]
+    """Every call fails as often as `failures` says, then works."""
+
+    protocol = "flaky"
+    store: dict[str, Any] = {}  # noqa: RUF012 - fsspec's own way
+    pseudo_dirs = [""]  # noqa: RUF012
+    failures = 0
+    error: Exception = OSError(errno.EBUSY, "busy")
+    calls: Counter[str] = Counter()  # noqa: RUF012
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+
+
+def _failing(name: str) -> Any:
+    def call(self: Flaky, *args: Any, **kwargs: Any) -> Any:
+        Flaky.calls[name] += 1
+        if Flaky.calls[name] <= Flaky.failures:
+            raise Flaky.error
+        return getattr(MemoryFileSystem, name)(self, *args, **kwargs)
+
+    return call
+
+
+for _name in ("ls", "find", "info", "cat_file", "pipe_file", "rm_file"):
+    setattr(Flaky, _name, _failing(_name))
+
+
+@pytest.fixture
+def flaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.0)
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    storage = Storage("flaky://bucket/lake", {"secret": "topsecretvalue", "anon": False})
+    storage.write("t/x", b"0123456789")
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": range(1000)}), sink)
+    storage.write("t/x.parquet", sink.getvalue())
+    Flaky.calls.clear()
+    yield storage
+    Flaky.failures, Flaky.error = 0, OSError(errno.EBUSY, "busy")
+    Flaky.store.clear()
+
+
+def _read_parquet(storage: Storage) -> Any:
+    with storage.parquet("t/x.parquet") as file:
+        return file.read()["x"].to_pylist()
+
+
+ACTIONS = {
+    "list": (lambda s: s.list("t"), ["x", "x.parquet"]),
+    "find": (lambda s: set(s.find("t")), {"t/x", "t/x.parquet"}),
+    "exists": (lambda s: s.exists("t/x"), True),
+    "size": (lambda s: s.size("t/x"), 10),
+    "open": (lambda s: s.open("t/x").read(4), b"0123"),
+    "read": (lambda s: s.read("t/x"), b"0123456789"),
+    "parquet": (_read_parquet, list(range(1000))),
+    "write": (lambda s: s.write("t/y", b"1"), None),
+    "delete": (lambda s: s.delete("t/x"), None),
+}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EBUSY, "busy"), ConnectionError("reset"), TimeoutError("slow")])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_call_to_a_remote_storage_is_made_again(flaky: Storage, action: str, error: Exception) -> None:
+    call, expected = ACTIONS[action]
+    Flaky.failures, Flaky.error = 3, error
+    assert call(flaky) == expected
+    assert max(Flaky.calls.values()) >= 4
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_giving_up_names_the_object_and_says_what_to_do(flaky: Storage, action: str) -> None:
+    Flaky.failures, Flaky.error = 99, ConnectionError("refused for topsecretvalue")
+    with pytest.raises(ObjectError) as caught:
+        ACTIONS[action][0](flaky)
+    message = str(caught.value)
+    assert "flaky://bucket/lake/t" in message
+    assert "the same command resumes" in message
+    assert f"tried {remote.ATTEMPTS} times" in message
+    assert max(Flaky.calls.values()) == remote.ATTEMPTS
+
+
+def test_a_lasting_error_is_not_tried_again(flaky: Storage) -> None:
+    Flaky.failures, Flaky.error = 99, PermissionError("forbidden")
+    with pytest.raises(ObjectError, match="cannot write flaky://bucket/lake/t/y: permission denied") as caught:
+        flaky.write("t/y", b"1")
+    assert caught.value.errno == errno.EACCES
+    assert Flaky.calls["pipe_file"] == 1
+
+
+def test_a_cut_answer_is_asked_for_again(flaky: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Flaky.cat_file
+
+    def cut(self: Flaky, path: str, **how: Any) -> bytes:
+        return whole(self, path, **how)[: -1 if Flaky.calls["cat_file"] == 1 else None]
+
+    monkeypatch.setattr(Flaky, "cat_file", cut)
+    assert flaky.ranges("t/x").read(5) == b"01234"
+    assert Flaky.calls["cat_file"] == 2
+
+
+def test_credentials_are_nowhere_to_be_seen(flaky: Storage) -> None:
+    Flaky.failures, Flaky.error = 99, ConnectionError("https://x?sig=topsecretvalue")
+    with pytest.raises(ObjectError) as caught:
+        flaky.read("t/x")
+    shown = [repr(flaky), str(flaky), repr(caught.value), *traceback.format_exception(caught.value)]
+    assert not any("topsecretvalue" in text for text in shown)
+    assert b"topsecretvalue" not in pickle.dumps(caught.value)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (type(copy), str(copy), copy.errno) == (ObjectError, str(caught.value), errno.EIO)
+
+
+def test_options_are_those_of_the_scheme() -> None:
+    options = {"s3": {"key": "a"}, "memory": {"asynchronous": False}}
+    assert Storage("memory://bucket", options).options == {"asynchronous": False}
+    assert Storage("/tmp/lake", {"key": "a"}).options == {}
+
+
+# A disk that fails
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk is full, or a quota"),
+        (errno.EACCES, "permission denied"),
+        (errno.EROFS, "permission denied"),
+        (errno.EIO, "the storage failed"),
+    ],
+)
+def test_a_disk_that_fails_is_told_once_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    storage = Storage(str(tmp_path))
+    calls = []
+
+    def fail(_: int) -> None:
+        calls.append(1)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ObjectError, match=said) as caught:
+        storage.write("a/b", b"new")
+    assert str(tmp_path / "a" / "b") in str(caught.value)
+    assert "the same command resumes" in str(caught.value)
+    assert caught.value.errno == number
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert storage.list("a") == []
+    assert len(calls) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ObjectError, match="permission denied"):
+        Storage(str(tmp_path)).write("a/b", b"new")
+
+
+# Reading by ranges
+
+
+def test_an_object_file_reads_what_is_asked_and_no_more() -> None:
+    data, asked = bytes(range(100)), []
+
+    def fetch(start: int, end: int) -> bytes:
+        asked.append((start, end))
+        return data[start:end]
+
+    file = ObjectFile(fetch, len(data))
+    assert file.seek(-10, io.SEEK_END) == 90
+    assert file.read(5) == data[90:95]
+    assert file.seek(2, io.SEEK_CUR) == 97
+    assert file.read(50) == data[97:]
+    assert file.read() == b""
+    file.seek(98)
+    assert file.readall() == data[98:]
+    assert asked == [(90, 95), (97, 100), (98, 100)]
+    with pytest.raises(ValueError, match="before the start"):
+        file.seek(-1)
+    file.seek(0)
+    assert io.BufferedReader(file, 64).read(3) == data[:3]
+    assert asked[-1] == (0, 64)

@@ -2,71 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lakes
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from lakes import RUN, TABLES, Edit, at, content, first_part, kinds, put, read, spoil
 
-from operators import verify as verify_module
 from operators.identity import doc_id
 from operators.lake import Lake, Part, documents_part_name
 from operators.parquet import encode
-from operators.verify import Fault, Kind, verify
-from operators.write import PartWriter, WriteOptions
-from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TOKENS, flow
-
-RUN = "r"
-TABLES = {"documents": DOCUMENTS, "tokens": TOKENS, "rejects": REJECTS}
-BLOCKS = (("first text of all", "zweiter Text, größer", "三つ"), ("fourth text", "fifth"))
-
-Edit = Callable[[pa.Table], pa.Table]
-
-
-def document(text: str, row: int) -> dict[str, Any]:
-    """A scored record of all features: spans of two bytes, NULL statistics at position 0."""
-    size = len(text.encode())
-    starts = list(range(0, size, 2))
-    rng = np.random.default_rng(row)
-    record: dict[str, Any] = {"source": "s", "row": row, "key": f"s#{row}", "text": text, "token_id": starts}
-    record |= {"byte_start": starts, "n_bytes": [min(2, size - start) for start in starts]}
-    for name in flow.statistic_names(FEATURE_GROUPS):
-        column = TOKENS[name]
-        is_list = pa.types.is_list(column.type)
-        item = column.type.value_type if is_list else column.type
-        low, high = (-9, 0) if column.maximum == 0 else (0, 1)
-        numbers = rng.uniform(low, high, (len(starts), 4)).astype(
-            item.to_pandas_dtype() if item != pa.int32() else float
-        )
-        values = [[*map(int, v)] if item == pa.int32() else list(v) for v in numbers]
-        values = values if is_list else [1 if item == pa.int32() else v[0] for v in values]
-        record[name] = [None, *values[1:]] if column.nullable else values
-    return record
+from operators.verify import Fault, Kind, records, verify
+from schemas import REJECTS
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of two blocks: five documents, three rejects."""
     root = tmp_path_factory.mktemp("sound") / "lake"
-    lake = Lake(str(root))
-    writer = PartWriter(WriteOptions(lake, RUN, FEATURE_GROUPS))
-    rows = itertools.count()
-    for texts in BLOCKS:
-        records = [document(text, next(rows)) for text in texts]
-        records.append({"source": "s", "row": next(rows), "reason": "null_text"})
-        writer(pa.Table.from_pylist(records, schema=flow.scored(FEATURE_GROUPS)))
-    writer(
-        pa.Table.from_pylist(
-            [{"source": "t", "row": -1, "reason": "unreadable_shard"}], schema=flow.scored(FEATURE_GROUPS)
-        )
-    )
-    totals = {**lake.totals(RUN), "rows_in": 8}
-    lake.write_run(RUN, {"run_id": RUN, "state": "finished", "features": list(FEATURE_GROUPS), "totals": totals})
+    lakes.write_run(Lake(str(root)))
     return root
 
 
@@ -74,51 +31,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lake(sound: Path, tmp_path: Path) -> Lake:
     shutil.copytree(sound, tmp_path / "lake")
     return Lake(str(tmp_path / "lake"))
-
-
-def first_part(lake: Lake, table: str) -> Part:
-    """The part with the most rows, so that an edit has documents to work on."""
-
-    def rows(part: Part) -> int:
-        with lake.storage.parquet(part.path) as file:
-            return int(file.metadata.num_rows)
-
-    return max(lake.parts(table, RUN), key=rows)
-
-
-def read(lake: Lake, part: Part) -> pa.Table:
-    with lake.storage.parquet(part.path) as file:
-        return file.read()
-
-
-def spoil(lake: Lake, table: str, edit: Edit) -> str:
-    """Rewrite one part through `edit`; returns its path."""
-    part = first_part(lake, table)
-    lake.storage.write(part.path, encode(edit(read(lake, part)), TABLES[table]))
-    return part.path
-
-
-def put(column: str, values: Callable[[list[Any]], list[Any]]) -> Edit:
-    """An edit of one column, as a list of its values."""
-
-    def edit(table: pa.Table) -> pa.Table:
-        index = table.schema.get_field_index(column)
-        changed = pa.array(values(table[column].to_pylist()), table.field(index).type)
-        return table.set_column(index, table.field(index), changed)
-
-    return edit
-
-
-def at(index: int, value: Any) -> Callable[[list[Any]], list[Any]]:
-    return lambda values: [value if i == index % len(values) else v for i, v in enumerate(values)]
-
-
-def kinds(faults: list[Fault]) -> set[str]:
-    return {fault.kind.value for fault in faults}
-
-
-def content(lake: Lake) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in sorted(Path(lake.root).rglob("*")) if path.is_file()}
 
 
 def test_a_sound_lake_has_no_faults(lake: Lake) -> None:
@@ -131,6 +43,26 @@ def test_an_empty_lake_is_sound(tmp_path: Path) -> None:
     assert verify(Lake(str(tmp_path / "nothing"))) == []
 
 
+def nullable(name: str) -> Edit:
+    def edit(table: pa.Table) -> pa.Table:
+        index = table.schema.get_field_index(name)
+        return table.cast(table.schema.set(index, table.field(index).with_nullable(not table.field(index).nullable)))
+
+    return edit
+
+
+def described(name: str, **metadata: str | None) -> Edit:
+    """An edit of a column's metadata; None takes an entry away."""
+
+    def edit(table: pa.Table) -> pa.Table:
+        index = table.schema.get_field_index(name)
+        kept = {k.decode(): v.decode() for k, v in table.field(index).metadata.items()} | metadata
+        field = table.field(index).with_metadata({k: v for k, v in kept.items() if v is not None})
+        return table.cast(table.schema.set(index, field))
+
+    return edit
+
+
 OTHER_TABLE = {"assay.table": "rejects"}
 SPOILED: list[tuple[str, str, Edit, set[str]]] = [
     # Schema
@@ -140,6 +72,13 @@ SPOILED: list[tuple[str, str, Edit, set[str]]] = [
     ("other table's part", "documents", lambda t: t.replace_schema_metadata(OTHER_TABLE), {"schema", "total"}),
     ("no declared table", "rejects", lambda t: t.replace_schema_metadata(None), {"schema", "total"}),
     ("a group the run does not keep", "tokens", lambda t: t.drop_columns(["top1_id", "logprob_max"]), {"schema"}),
+    ("may be NULL", "tokens", nullable("token_id"), {"schema"}),
+    ("may not be NULL", "documents", nullable("text"), {"schema", "total"}),
+    ("unit changed", "tokens", described("logprob", unit="bits"), {"schema"}),
+    ("unit lost", "documents", described("n_bytes", unit=None), {"schema", "total"}),
+    ("description lost", "rejects", described("reason", description=None), {"schema", "total"}),
+    ("all metadata lost", "tokens", lambda t: t.cast(t.schema.remove_metadata()), {"schema"}),
+    ("columns in another order", "tokens", lambda t: t.select(t.column_names[::-1]), {"schema"}),
     # Rows of tokens
     ("token lost at the end", "tokens", lambda t: t.slice(0, t.num_rows - 1), {"count", "span"}),
     ("document lost", "tokens", lambda t: t.filter(pc.not_equal(t["doc_id"], t["doc_id"][0])), {"count"}),
@@ -171,7 +110,12 @@ SPOILED: list[tuple[str, str, Edit, set[str]]] = [
     ("doc_id is not the hash", "documents", put("key", at(0, "other")), {"identity"}),
     ("documents out of order", "documents", lambda t: t.take(list(reversed(range(t.num_rows)))), {"order"}),
     ("receipt lost", "documents", lambda t: t.slice(1), {"name", "count", "total"}),
-    ("one twice", "documents", lambda t: pa.concat_tables([t, t.slice(2)]), {"name", "order", "duplicate", "total"}),
+    (
+        "one twice",
+        "documents",
+        lambda t: pa.concat_tables([t, t.slice(2)]),
+        {"name", "order", "duplicate", "record", "total"},
+    ),
     ("text changed", "documents", put("text", lambda v: at(0, v[0][::-1])(v)), {"text"}),
     ("text longer", "documents", put("text", lambda v: at(0, v[0] + " x")(v)), {"text"}),
     ("n_bytes wrong", "documents", put("n_bytes", at(0, 99)), {"text", "span", "total"}),
@@ -182,7 +126,7 @@ SPOILED: list[tuple[str, str, Edit, set[str]]] = [
     # Rejects
     ("unknown reason", "rejects", put("reason", at(0, "bad_mood")), {"reason"}),
     ("reject moved", "rejects", put("row", at(0, 77)), {"name"}),
-    ("reject twice", "rejects", lambda t: pa.concat_tables([t, t]), {"name", "order", "total"}),
+    ("reject twice", "rejects", lambda t: pa.concat_tables([t, t]), {"name", "order", "record", "total"}),
     ("row below -1", "rejects", put("row", at(0, -2)), {"value", "name"}),
 ]  # fmt: skip
 
@@ -197,6 +141,11 @@ def test_a_spoiled_part_is_found_and_placed(lake: Lake, table: str, edit: Edit, 
     assert any(Path(f.where).name == Path(path).name for f in faults)
     assert verify(lake, RUN) == faults
     assert content(lake) == before
+
+
+def test_a_description_in_other_words_is_no_fault(lake: Lake) -> None:
+    spoil(lake, "tokens", described("logprob", description="as it was called before"))
+    assert verify(lake) == []
 
 
 def test_no_second_log_prob_is_no_fault(lake: Lake) -> None:
@@ -263,6 +212,27 @@ def test_a_broken_parquet_file_is_found_and_the_others_are_still_checked(lake: L
     assert Kind.REASON in {f.kind for f in faults if f.where == other.path}
 
 
+@pytest.mark.parametrize("table", list(TABLES))
+def test_a_flipped_bit_in_any_page_of_any_column_is_found(lake: Lake, table: str) -> None:
+    part = first_part(lake, table)
+    data = lake.storage.read(part.path)
+    with lake.storage.parquet(part.path) as file:
+        group = file.metadata.row_group(0)
+        chunks = [group.column(i) for i in range(group.num_columns)]
+    assert len(chunks) >= len(TABLES[table].arrow().names)
+    for chunk in chunks:
+        first = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+        last_bytes = [first + chunk.total_compressed_size - 1]
+        if chunk.has_dictionary_page:
+            last_bytes.append(chunk.data_page_offset - 1)
+        for place in last_bytes:
+            flipped = bytearray(data)
+            flipped[place] ^= 1
+            lake.storage.write(part.path, bytes(flipped))
+            found = {f.kind for f in verify(lake) if f.where == part.path}
+            assert found == {Kind.UNREADABLE}, (chunk.path_in_schema, place)
+
+
 def test_a_part_under_another_name_is_found(lake: Lake) -> None:
     part = first_part(lake, "documents")
     for table in ("documents", "tokens"):
@@ -274,7 +244,7 @@ def test_a_part_under_another_name_is_found(lake: Lake) -> None:
 
 @pytest.mark.parametrize("ids_per_pass", [1, 2, 1 << 24])
 def test_a_document_in_two_parts_is_found(lake: Lake, monkeypatch: pytest.MonkeyPatch, ids_per_pass: int) -> None:
-    monkeypatch.setattr(verify_module, "IDS_PER_PASS", ids_per_pass)
+    monkeypatch.setattr(records, "HASHES_PER_PASS", ids_per_pass)
     assert verify(lake) == []
     part = first_part(lake, "documents")
     repeated = doc_id("s#0")
@@ -284,7 +254,7 @@ def test_a_document_in_two_parts_is_found(lake: Lake, monkeypatch: pytest.Monkey
         rows = rows.filter(pc.equal(rows["doc_id"], repeated))
         lake.storage.write(Part(table, RUN, name).path, encode(rows, TABLES[table]))
     faults = verify(lake)
-    assert kinds(faults) == {"duplicate", "total"}
+    assert kinds(faults) == {"duplicate", "record", "total"}
     [duplicate] = [f for f in faults if f.kind == Kind.DUPLICATE]
     assert str(repeated) in duplicate.message
 
@@ -352,5 +322,6 @@ def test_a_hostile_run_id_is_refused(lake: Lake, run_id: str) -> None:
         verify(lake, run_id)
 
 
-def test_a_fault_reads_as_one_line() -> None:
+def test_a_fault_reads_as_one_line_whatever_a_file_is_called() -> None:
     assert str(Fault(Kind.NAME, "r", "documents/x", "wrong")) == "documents/x: name: wrong"
+    assert str(Fault(Kind.FOREIGN, "", "tokens/\x1b[2J\n", "a\nb")).isprintable()

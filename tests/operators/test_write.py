@@ -20,14 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import parquet, write
+from operators import parquet, rows, write
 from operators.identity import doc_id
 from operators.lake import Lake, Part, documents_part_name
 from operators.precision import compact
+from operators.rows import document_rows, scored_documents, token_rows, words
 from operators.storage import Storage
 from operators.verify import verify
-from operators.write import MANIFEST, PartWriter, WriteOptions, document_rows, scored_documents, token_rows, words
+from operators.write import MANIFEST, PartWriter, WriteOptions
 from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TOKENS, Reason, flow
+from schemas.columns import PROMPT
 
 TEXTS = ("the quick brown fox", "x", "emoji 👩‍👩‍👧 and e\u0301", " \n", "a longer text. " * 40)
 
@@ -86,6 +88,11 @@ def read(lake: Lake, table: str) -> pa.Table:
         with lake.storage.parquet(part.path) as file:
             tables.append(file.read())
     return pa.concat_tables(tables)
+
+
+def records(lake: Lake) -> list[int]:
+    """The rows of the source that have a verdict, each as often as it has one."""
+    return sorted(row for table in ("documents", "rejects") for row in read(lake, table)["row"].to_pylist())
 
 
 def run_writer(lake: Lake, table: pa.Table, **options: Any) -> dict[str, Any]:
@@ -150,9 +157,10 @@ def test_the_manifest_says_what_was_written(lake: Lake) -> None:
     table = PartWriter(WriteOptions(lake, "r"))(texts_block())
     assert table.schema == MANIFEST
     [manifest] = table.to_pylist()
-    assert lake.totals("r") == {
-        name: manifest[name] for name in ("documents", "rejects", "tokens", "scored", "text_bytes")
-    }
+    tables = {name: read(lake, name) for name in ("documents", "rejects", "tokens")}
+    assert {name: table.num_rows for name, table in tables.items()} == {name: manifest[name] for name in tables}
+    assert manifest["scored"] == sum(tables["documents"]["n_scored"].to_pylist())
+    assert manifest["text_bytes"] == sum(tables["documents"]["n_bytes"].to_pylist())
     assert lake.parts("tokens") == [Part("tokens", "r", manifest["part"])]
     assert lake.parts("documents") == [Part("documents", "r", manifest["part"])]
     assert lake.parts("rejects") == [Part("rejects", "r", manifest["rejects_part"])]
@@ -189,6 +197,80 @@ def test_empty_parts_are_not_written(lake: Lake, records: list[Any], tables: lis
 @given(st.text())
 def test_words_are_the_pieces_of_a_split_on_white_space(text: str) -> None:
     assert words(text) == len(re.split(r"\s+", text))
+
+
+# Prompts
+
+
+def prompted(row: int, text: str, spans: list[tuple[int, int]], prompt_bytes: int | None) -> Any:
+    """A scored record with these spans, each a start and a length in bytes."""
+    record = {**document("x", row), "text": text, "prompt_bytes": prompt_bytes, "token_id": list(range(len(spans)))}
+    record |= {"byte_start": [start for start, _ in spans], "n_bytes": [size for _, size in spans]}
+    return record | {name: [None] + [1] * (len(spans) - 1) for name in ("entropy", "logprob_std", "rank")} | {
+        "logprob": [None] + [-1.0] * (len(spans) - 1)
+    }  # fmt: skip
+
+
+# "ab" "cde" "f" between a BOS and an EOS, which cover nothing.
+SPANS = [(0, 0), (0, 2), (2, 3), (5, 1), (6, 0)]
+
+
+@pytest.mark.parametrize(
+    ("prompt_bytes", "flags"),
+    [
+        (0, "-----"),  # no prompt: not even the BOS is in it
+        (1, "#----"),  # ends within "ab", which counts as completion
+        (2, "##---"),
+        (3, "##---"),
+        (4, "##---"),
+        (5, "###--"),
+        (6, "#####"),  # no completion: the EOS has nothing to complete
+    ],
+)
+def test_a_token_is_prompt_when_all_of_it_is(lake: Lake, prompt_bytes: int, flags: str) -> None:
+    run_writer(lake, block(prompted(0, "abcdef", SPANS, prompt_bytes)), prompt=True)
+    assert read(lake, "tokens")["in_prompt"].to_pylist() == [flag == "#" for flag in flags]
+    [stored] = read(lake, "documents").to_pylist()
+    assert (stored["prompt_bytes"], stored["prompt_tokens"]) == (prompt_bytes, flags.count("#"))
+    assert [f for f in verify(lake) if f.kind != "ledger"] == []
+
+
+@given(st.data())
+def test_the_prompts_tokens_come_first_and_the_rest_covers_the_completion(data: st.DataObject) -> None:
+    """Whatever the spans, empty ones at the border included, as long as they tile the text."""
+    sizes = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=12).filter(any))
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    border = data.draw(st.integers(0, sum(sizes)))
+    record = prompted(0, "x" * sum(sizes), list(zip(starts, sizes, strict=True)), border)
+    documents, ids = scored_documents(write.checked(block(record), (), prompt=True))
+    flags = token_rows(documents, ids, prompt=True)["in_prompt"].to_pylist()
+    [n] = document_rows(documents, ids, prompt=True)["prompt_tokens"].to_pylist()
+    assert flags == [True] * n + [False] * (len(sizes) - n)
+    assert sum(sizes[:n]) <= border
+    assert n == len(sizes) or sum(sizes[: n + 1]) > border or border == 0
+
+
+@pytest.mark.parametrize("features", [(), FEATURE_GROUPS])
+def test_the_prompts_group_is_stored_in_runs_with_prompts_only(tmp_path: Path, features: tuple[str, ...]) -> None:
+    lakes = {prompt: Lake(str(tmp_path / str(prompt))) for prompt in (False, True)}
+    for prompt, lake in lakes.items():
+        records = [document(text, row, features=features) for row, text in enumerate(TEXTS)]
+        sent = block(*({**r, "prompt_bytes": r["row"] // 2 if prompt else None} for r in records), features=features)
+        run_writer(lake, sent, features=features, prompt=prompt)
+    for name, added in (("tokens", ["in_prompt"]), ("documents", ["prompt_bytes", "prompt_tokens"])):
+        declared = TOKENS.arrow([*features, PROMPT]) if name == "tokens" else DOCUMENTS.arrow([PROMPT])
+        plain, with_prompts = read(lakes[False], name), read(lakes[True], name)
+        assert with_prompts.schema.equals(declared)
+        assert [field.metadata for field in with_prompts.schema] == [field.metadata for field in declared]
+        assert with_prompts.drop_columns(added).equals(plain, check_metadata=True)
+    assert [f for f in verify(lakes[True]) if f.kind != "ledger"] == []
+
+
+@pytest.mark.parametrize(("prompt", "value"), [(True, None), (True, -1), (True, 7), (False, 0), (False, 3)])
+def test_a_prompt_that_cannot_be_is_refused(lake: Lake, prompt: bool, value: int | None) -> None:
+    with pytest.raises(ValueError, match="1 documents of a block have prompt_bytes"):
+        run_writer(lake, block(prompted(0, "abcdef", SPANS, value), reject(1)), prompt=prompt)
+    assert written(lake) == {}
 
 
 # Again and again
@@ -248,7 +330,7 @@ def test_a_write_killed_between_parts_is_finished_by_a_retry(
     lake.drop_orphans("r")
     run_writer(lake, texts_block())
     assert [f for f in verify(lake) if f.kind != "ledger"] == []
-    assert lake.totals("r")["documents"] == len(TEXTS)
+    assert read(lake, "documents").num_rows == len(TEXTS)
 
 
 # Duplicates and collisions
@@ -261,11 +343,12 @@ def test_the_first_of_two_documents_with_one_key_wins(lake: Lake) -> None:
     assert repeat == {
         "source": "s.jsonl", "row": 1, "key": "k", "reason": "duplicate_key", "detail": "same key as s.jsonl#0"
     }  # fmt: skip
-    assert lake.done_rows("r", "s.jsonl") == {0, 1, 2, 7}
+    assert records(lake) == [0, 1, 2, 7]
 
 
 def test_two_keys_with_one_doc_id_are_a_collision(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "doc_id", lambda key: 5 if key in ("k1", "k2") else doc_id(key))
+    for module in (write, rows):
+        monkeypatch.setattr(module, "doc_id", lambda key: 5 if key in ("k1", "k2") else doc_id(key))
     run_writer(lake, block(document("first", 0, "k1"), document("second", 1, "k2")))
     [repeat] = read(lake, "rejects").to_pylist()
     assert (repeat["reason"], repeat["detail"]) == ("hash_collision", "same doc_id as key 'k1' of s.jsonl#0")
@@ -324,7 +407,8 @@ def test_a_block_that_breaks_the_contract_is_refused_whole(lake: Lake, table: pa
 
 
 @pytest.mark.parametrize(
-    "options", [{"run_id": "../x"}, {"run_id": ""}, {"features": ("nonsense",)}, {"precision": "half"}]
+    "options",
+    [{"run_id": "../x"}, {"run_id": ""}, {"features": ("nonsense",)}, {"features": (PROMPT,)}, {"precision": "half"}],
 )
 def test_options_are_checked_before_any_block(lake: Lake, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"run id|column group|precision"):
@@ -335,7 +419,10 @@ def test_options_are_checked_before_any_block(lake: Lake, options: dict[str, Any
 
 
 def test_other_readers_read_every_column(lake: Lake) -> None:
-    run_writer(lake, texts_block(FEATURE_GROUPS), features=FEATURE_GROUPS)
+    sent = texts_block(FEATURE_GROUPS)
+    place = sent.schema.get_field_index("prompt_bytes")
+    sent = sent.set_column(place, sent.schema.field(place), pa.array([1] * sent.num_rows, pa.int64()))
+    run_writer(lake, sent, features=FEATURE_GROUPS, prompt=True)
     ours = read(lake, "tokens")
     [part] = lake.parts("tokens")
     theirs = {
@@ -397,7 +484,7 @@ def test_an_object_store_holds_the_same_bytes_as_a_disk(lake: Lake) -> None:
     for path, data in written(lake).items():
         assert store.storage.read(path) == data
     assert [f for f in verify(store) if f.kind != "ledger"] == []
-    assert store.done_rows("r", "s.jsonl") == lake.done_rows("r", "s.jsonl") == {0, 1, 2, 3, 4, 99}
+    assert records(store) == records(lake) == [0, 1, 2, 3, 4, 99]
 
 
 def test_pieces_can_be_used_alone() -> None:

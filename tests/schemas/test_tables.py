@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TABLES, TOKENS, Reason, check_run_id
-from schemas.columns import CORE, Column, Table
+from schemas.columns import CORE, PROMPT, Column, Table
 from schemas.flow import SPAN_COLUMNS, scored, statistic_names
 
 ROOT = Path(__file__).parents[2]
@@ -16,10 +16,11 @@ README, TABLES_PAGE = ROOT / "README.md", ROOT / "schemas" / "TABLES.md"
 
 # The contract's column names, by hand: a rename must be meant.
 CONTRACT = {
-    "tokens": "run_id doc_id position token_id byte_start n_bytes logprob entropy logprob_std rank logprob_max top1_id "
-    "mass_above renyi_half renyi_2 logprob_second rest_entropy logprob_uniform topk_id topk_logprob hidden",
-    "documents": "run_id doc_id key source row text n_bytes n_chars n_words n_tokens n_scored zlib_bytes text_sha256 "
-    "label domain attributes",
+    "tokens": "run_id doc_id position token_id byte_start n_bytes in_prompt logprob entropy logprob_std rank "
+    "logprob_max top1_id mass_above renyi_half renyi_2 logprob_second rest_entropy logprob_uniform topk_id "
+    "topk_logprob hidden",
+    "documents": "run_id doc_id key source row text n_bytes n_chars n_words n_tokens n_scored prompt_bytes "
+    "prompt_tokens zlib_bytes text_sha256 label domain attributes",
     "rejects": "run_id source row key reason detail",
     "pairs": "p_run q_run doc_id position xent xstd kl jsd tv",
 }
@@ -40,13 +41,25 @@ def test_every_column_is_described_and_has_a_sql_type(table: Table) -> None:
 
 
 def test_core_schema_leaves_partitions_and_groups_out() -> None:
-    assert TOKENS.arrow().names == CONTRACT["tokens"].split()[1:10]
-    assert TOKENS.arrow(FEATURE_GROUPS).names == CONTRACT["tokens"].split()[1:]
+    names = CONTRACT["tokens"].split()[1:]
+    assert TOKENS.arrow([*FEATURE_GROUPS, PROMPT]).names == names
+    names.remove("in_prompt")
+    assert TOKENS.arrow(FEATURE_GROUPS).names == names
+    assert TOKENS.arrow().names == names[:9]
     assert TOKENS.arrow(with_partitions=True).names[0] == "run_id"
     assert not TOKENS.arrow().field("token_id").nullable
     assert TOKENS.arrow().field("logprob").metadata[b"unit"] == b"nats"
     with pytest.raises(ValueError, match="no column group"):
         TOKENS.arrow(["colour"])
+
+
+def test_prompts_are_a_group_of_their_own_and_no_feature() -> None:
+    assert PROMPT not in FEATURE_GROUPS
+    assert set(DOCUMENTS.arrow([PROMPT]).names) - set(DOCUMENTS.arrow().names) == {"prompt_bytes", "prompt_tokens"}
+    flag = TOKENS.arrow([PROMPT]).field("in_prompt")
+    assert (flag.type, flag.nullable, TOKENS["in_prompt"].sql_type) == (pa.bool_(), False, "BOOLEAN")
+    assert statistic_names([PROMPT]) == statistic_names()
+    assert scored([PROMPT]).equals(scored())
 
 
 def tokens(**columns: object) -> pa.Table:

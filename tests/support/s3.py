@@ -1,8 +1,8 @@
 """A real S3 server on loopback for tests: `rclone serve s3` over a folder, ended with the context.
 
-    with s3.server(folder) as server:
-        server.environment   # what a process needs to reach it
-        server.options       # fsspec's options for it
+with s3.server(folder) as server:
+    server.environment   # what a process needs to reach it
+    server.options       # fsspec's options for it
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ class Server:
 
     @property
     def options(self) -> dict[str, object]:
-        return {"key": KEY, "secret": SECRET, "client_kwargs": {"endpoint_url": self.endpoint, "region_name": "us-east-1"}}
+        return {
+            "key": KEY,
+            "secret": SECRET,
+            "client_kwargs": {"endpoint_url": self.endpoint, "region_name": "us-east-1"},
+        }
 
 
 def environment(endpoint: str) -> dict[str, str]:

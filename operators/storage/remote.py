@@ -15,12 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import fsspec
-import tenacity
 
 T = TypeVar("T")
 
 ATTEMPTS = 5
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds; each is about twice the one before, with jitter
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds: at random up to these, the bound doubling each time
 
 _LASTING_ERRNOS = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG,
@@ -39,7 +38,8 @@ def options_for(uri: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
     Options are given by protocol (`{"s3": {...}, "gs": {...}}`) or flat, then they are for every URI that has one.
     Local paths take none.
     """
-    protocol = uri.split("::")[-1].partition("://")[0] if "://" in uri else "file"
+    last = uri.split("::")[-1] if "://" in uri else uri
+    protocol = last.partition("://")[0] if "://" in last else "file"
     if not options or protocol in ("file", "local"):
         return {}
     if set(options) <= set(fsspec.available_protocols()):
@@ -95,10 +95,12 @@ def patiently(action: Callable[[], T], *, attempts: int = ATTEMPTS) -> T:
     Raises:
         whatever the last attempt raised, with a note that says how often it was tried.
     """
+    import tenacity  # here: a machine that only ever sees local files need not have it
+
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_pass),
         stop=tenacity.stop_after_attempt(attempts),
-        wait=tenacity.wait_exponential_jitter(initial=FIRST_PAUSE, max=LONGEST_PAUSE, jitter=FIRST_PAUSE),
+        wait=tenacity.wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
         reraise=True,
     )
     try:

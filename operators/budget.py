@@ -1,0 +1,53 @@
+"""What scoring may hold at once, and the next smaller budget where memory ran out.
+
+    batch of windows -> smaller batches -> ... -> one window a batch -> smaller head tiles -> nothing smaller: stop
+
+No number depends on the budget: which windows share a batch and which rows share a tile changes no bit in float32 on a
+CPU, and no more than rounding elsewhere. The price of a smaller one is speed alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from operators.statistics import ROW_ALIGNMENT
+from operators.windows import MIN_BATCH_TOKENS, Segment, pack
+
+MIN_TILE_ROWS = 64  # below, a tile takes a few MiB at the most, and the products have lost their speed
+
+# torch raises OutOfMemoryError for a device's memory; for a CPU's, and in libraries below it, only words tell.
+_WORDS = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
+
+
+class Budget(NamedTuple):
+    """`batch_tokens`: fed in one forward pass, unless a single window is longer. `tile_rows`: of the head's tile."""
+
+    batch_tokens: int
+    tile_rows: int
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an allocation failed, on an accelerator or on a CPU: then less at once may succeed."""
+    return isinstance(error, torch.OutOfMemoryError) or _WORDS.search(str(error)) is not None
+
+
+def free_caches(device: torch.device) -> None:
+    """Give back what is unused. Call it outside the `except` block: there the traceback keeps every tensor alive."""
+    gc.collect()  # a traceback can be part of a cycle
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def smaller(budget: Budget, segments: Sequence[Segment]) -> Budget | None:
+    """The next smaller budget that changes something for these segments; None where there is none."""
+    least = max([MIN_BATCH_TOKENS, *map(len, segments)])
+    largest = max((sum(map(len, batch)) for batch in pack(segments, budget.batch_tokens)), default=0)
+    if largest > least:
+        return budget._replace(batch_tokens=max(least, largest // 2))
+    rows = max(MIN_TILE_ROWS, budget.tile_rows // 2 // ROW_ALIGNMENT * ROW_ALIGNMENT)
+    return budget._replace(tile_rows=rows) if rows < budget.tile_rows else None

@@ -1,0 +1,134 @@
+"""Checks names and ledgers: what lies where in a lake, what a run says of itself, and whether its totals hold.
+
+The progress folder is the driver's own record, made anew where it is damaged: its names are checked, its content not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from operators.lake import PART_TABLES, PROGRESS_FOLDER, RUNS_FOLDER, Lake, progress_folder, run_folder
+from operators.storage import is_temporary
+from operators.verify.faults import Fault, Finding, Kind
+from schemas import CORE, FEATURE_GROUPS, TOKENS, check_run_id
+from schemas.columns import PROMPT
+
+_TOTALS = ("documents", "rejects", "tokens", "scored", "text_bytes")
+_PARTITION = "run_id="
+_PROGRESS_NAME = re.compile(r"(journal|repeats)-\d{8}\.parquet|(shards|lines)\.parquet|claims\.json")
+_TEMPORARY_LEDGER = re.compile(r"\.(.+)\.json\.[0-9a-f]{32}\.tmp")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The optional column groups that a run's ledger says its parts have; None where it does not say.
+
+    A run without a sound ledger is held to the groups that each of its files has columns of.
+    """
+
+    features: list[str] | None
+    prompt: bool | None
+
+    @classmethod
+    def of(cls, ledger: dict[str, Any]) -> Expected:
+        config = ledger.get("config")
+        settings = config if isinstance(config, dict) else {}
+        features = ledger.get("features", settings.get("features"))
+        known = isinstance(features, list) and set(features) <= set(FEATURE_GROUPS)
+        prompt = settings.get("prompt_column") is not None if isinstance(config, dict) else None
+        return cls(features if known else None, prompt)
+
+    def documents(self, schema: pa.Schema) -> list[str]:
+        """The groups that a documents part of this schema should have."""
+        has_prompt = "prompt_bytes" in schema.names if self.prompt is None else self.prompt
+        return [PROMPT] if has_prompt else []
+
+    def tokens(self, schema: pa.Schema, receipts: pa.Schema) -> list[str]:
+        """The groups that a tokens part should have, beside receipts of that schema."""
+        features = self.features
+        if features is None:
+            features = sorted({c.group for c in TOKENS.columns if c.name in schema.names} - {CORE, PROMPT})
+        return [*features, PROMPT] if "prompt_bytes" in receipts.names else features
+
+
+def all_run_ids(lake: Lake) -> list[str]:
+    """Every run that has a ledger, a part or a record of progress, sorted."""
+    folders = (name[:-1] for name in lake.storage.list(PROGRESS_FOLDER) if name.endswith("/"))
+    progress = (name.removeprefix(_PARTITION) for name in folders if name.startswith(_PARTITION))
+    run_ids = set(lake.run_ids()).union(*(lake.partitions(table) for table in PART_TABLES))
+    return sorted(run_ids | {run_id for run_id in progress if _is_run_id(run_id)})
+
+
+def _is_run_id(name: str) -> bool:
+    try:
+        check_run_id(name)
+    except ValueError:
+        return False
+    return True
+
+
+def lost_faults(lake: Lake, run_ids: list[str]) -> Iterator[Fault]:
+    """Names that belong to no run, of `run_ids` all there are."""
+    known = {f"{_PARTITION}{run_id}/" for run_id in run_ids}
+    for folder in (*PART_TABLES, PROGRESS_FOLDER):
+        for name in lake.storage.list(folder):
+            if name not in known:
+                yield _foreign(f"{folder}/{name}")
+    for name in lake.storage.list(RUNS_FOLDER):
+        if not is_temporary(name):
+            if name.removesuffix(".json") not in run_ids or not name.endswith(".json"):
+                yield _foreign(f"{RUNS_FOLDER}/{name}")
+            continue
+        ledger = _TEMPORARY_LEDGER.fullmatch(name)
+        if ledger is None or ledger[1] not in run_ids:  # those of runs are reported with them
+            yield Fault(Kind.TEMPORARY, "", f"{RUNS_FOLDER}/{name}", "left by a write that did not finish, of no run")
+
+
+def _foreign(where: str) -> Fault:
+    return Fault(Kind.FOREIGN, "", where, "not part of a lake's layout")
+
+
+def layout_faults(lake: Lake, run_id: str) -> Iterator[Fault]:
+    """Foreign names, temporary files and orphans of one run.
+
+    Raises:
+        ValueError: a folder leads out of the lake.
+    """
+    for table in PART_TABLES:
+        known = {part.path for part in lake.parts(table, run_id)}
+        paths = [f"{run_folder(table, run_id)}/{name}" for name in lake.storage.list(run_folder(table, run_id))]
+        for path in paths:
+            if path not in known and not is_temporary(path.rsplit("/", 1)[1]):
+                yield Fault(Kind.FOREIGN, run_id, path, "not a part: expected <32 hexadecimal digits>.parquet")
+    for name in lake.storage.list(progress_folder(run_id)):
+        if not _PROGRESS_NAME.fullmatch(name) and not is_temporary(name):
+            where = f"{progress_folder(run_id)}/{name}"
+            yield Fault(Kind.FOREIGN, run_id, where, "not a file that a run keeps of its progress")
+    for path in lake.temporaries(run_id):
+        yield Fault(Kind.TEMPORARY, run_id, path, "left by a write that did not finish")
+    for part in lake.orphans(run_id):
+        yield Fault(Kind.ORPHAN, run_id, part.path, "a tokens part without a documents part of the same name")
+
+
+def ledger_findings(ledger: dict[str, Any], run_id: str, found: Counter[str]) -> Iterator[Finding]:
+    """What a ledger says against what the run's parts hold."""
+    if ledger.get("run_id", run_id) != run_id:
+        yield Kind.LEDGER, f"is the ledger of run {ledger['run_id']!r}"
+    if ledger.get("state") != "finished":
+        return  # the totals of a run under way promise nothing
+    totals = ledger.get("totals")
+    if not isinstance(totals, dict):
+        yield Kind.TOTAL, "a finished run without totals"
+        return
+    for name in _TOTALS:
+        if totals.get(name) != found[name]:
+            yield Kind.TOTAL, f"{name} is {totals.get(name)}, its parts hold {found[name]}"
+    rows_in, verdicts = totals.get("rows_in"), found["documents"] + found["rejects"]
+    if rows_in != verdicts:
+        yield Kind.TOTAL, f"rows_in is {rows_in}, documents + rejects is {verdicts}"

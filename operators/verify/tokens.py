@@ -1,0 +1,159 @@
+"""Checks tokens parts: values and NULLs row group by row group, then order, spans and counts against the receipt.
+
+Shapes: `T` rows of the part, `D` documents in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from operators.lake import Lake, Part
+from operators.verify.faults import Finding, Int64, Kind, wrong_documents
+from operators.verify.layout import Expected
+from operators.verify.stored import schema_findings
+from schemas import TOKENS
+from schemas.columns import PROMPT
+from schemas.flow import statistic_names
+from schemas.tokens import HIDDEN, TOPK
+
+_FINITE = ("logprob", "entropy", "logprob_std")
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """What the checks across rows need of a tokens part, `[T]` each; `in_prompt` is false in runs without prompts."""
+
+    doc_id: Int64
+    position: npt.NDArray[np.int32]
+    byte_start: Int64
+    n_bytes: npt.NDArray[np.int16]
+    is_scored: Flags
+    in_prompt: Flags
+
+    @property
+    def ends(self) -> Int64:
+        return self.byte_start + self.n_bytes
+
+
+def token_findings(lake: Lake, part: Part, expected: Expected, receipts: pa.Table) -> Iterator[Finding]:
+    """Findings of a tokens part beside its receipt."""
+    with lake.storage.parquet(part.path, verify_checksums=True) as file:
+        schema = file.schema_arrow
+        groups = expected.tokens(schema, receipts.schema)
+        faults = schema_findings(TOKENS, schema, groups)
+        yield from faults
+        if faults:
+            return
+        pieces = []
+        for index in range(file.metadata.num_row_groups):
+            rows = file.read_row_group(index)
+            rows.validate(full=True)
+            yield from _value_findings(rows, groups, f"row group {index}: ")
+            pieces.append(_structure(rows))
+    if not file.metadata.num_rows:
+        yield Kind.COUNT, "no rows"
+        return
+    tokens = _Tokens(*(np.concatenate([getattr(piece, f.name) for piece in pieces]) for f in fields(_Tokens)))
+    yield from _structure_findings(tokens, receipts, has_prompt=PROMPT in groups)
+
+
+def _value_findings(rows: pa.Table, groups: list[str], where: str) -> Iterator[Finding]:
+    """Types, ranges, NaN and NULLs of some rows of a tokens part."""
+    yield from ((Kind.VALUE, where + message) for message in TOKENS.validate(rows))
+    for name in _FINITE:
+        if pc.any(pc.is_inf(rows[name])).as_py():
+            yield Kind.VALUE, f"{where}{TOKENS.name}.{name}: infinite"
+    first = pc.equal(rows["position"], 0)
+    for name in statistic_names(groups):
+        if name == HIDDEN:
+            continue  # every fed token has a hidden state; `validate` finds its NULLs
+        missing = pc.is_null(rows[name])
+        # All logits can be equal: then there is no second largest.
+        wrong = pc.and_(first, pc.invert(missing)) if name == "logprob_second" else pc.xor(first, missing)
+        count = pc.sum(wrong).as_py()
+        if count:
+            yield Kind.NULLS, f"{where}{name}: {count} rows; NULL belongs at position 0, and nowhere else"
+    if TOPK in groups:
+        yield from _topk_findings(rows, where)
+    if HIDDEN in groups and np.isnan(pc.list_flatten(rows[HIDDEN]).to_numpy()).any():
+        yield Kind.VALUE, f"{where}{TOKENS.name}.{HIDDEN}: NaN"
+
+
+def _topk_findings(rows: pa.Table, where: str) -> Iterator[Finding]:
+    lengths = [pc.fill_null(pc.list_value_length(rows[name]), 0) for name in ("topk_id", "topk_logprob")]
+    if not lengths[0].equals(lengths[1]):
+        yield Kind.COUNT, f"{where}topk_id and topk_logprob are not equally long"
+    if any(pc.list_flatten(rows[name]).null_count for name in ("topk_id", "topk_logprob")):
+        yield Kind.NULLS, f"{where}NULL inside a top-k list"
+
+
+def _structure(rows: pa.Table) -> _Tokens:
+    has_prompt = "in_prompt" in rows.column_names
+    return _Tokens(
+        doc_id=rows["doc_id"].to_numpy(),
+        position=rows["position"].to_numpy(),
+        byte_start=rows["byte_start"].to_numpy().astype(np.int64),  # wide enough for the end of any span
+        n_bytes=rows["n_bytes"].to_numpy(),
+        is_scored=pc.is_valid(rows["logprob"]).to_numpy(),
+        in_prompt=rows["in_prompt"].to_numpy() if has_prompt else np.zeros(len(rows), np.bool_),
+    )
+
+
+def _structure_findings(tokens: _Tokens, receipts: pa.Table, *, has_prompt: bool) -> Iterator[Finding]:
+    """Order, positions, spans and counts of a tokens part against its receipt."""
+    ids, position = tokens.doc_id, tokens.position
+    same = ids[1:] == ids[:-1]
+    if np.any((ids[1:] < ids[:-1]) | (same & (position[1:] <= position[:-1]))):
+        yield Kind.ORDER, "rows do not ascend by doc_id and position"
+        return  # the other checks need each document in one piece
+    starts = np.concatenate([[0], np.flatnonzero(~same) + 1])
+    lengths = np.diff(np.append(starts, len(ids)))
+    yield from _count_findings(tokens, starts, lengths, receipts, has_prompt=has_prompt)
+    expected = np.arange(len(ids)) - np.repeat(starts, lengths)
+    yield from wrong_documents(Kind.POSITION, "positions are not 0 to n-1", ids[position != expected])
+    gaps = np.concatenate([[False], same & (tokens.byte_start[1:] != tokens.ends[:-1])])
+    gaps[starts] = tokens.byte_start[starts] != 0
+    yield from wrong_documents(Kind.SPAN, "token spans leave gaps or overlap", ids[gaps])
+    yield from _end_findings(ids[starts], tokens.ends[starts + lengths - 1], receipts)
+    if has_prompt:
+        yield from _prompt_findings(tokens, ids[starts], lengths, receipts)
+
+
+def _end_findings(found: Int64, ends: Int64, receipts: pa.Table) -> Iterator[Finding]:
+    """`found`: the doc_id of each document in a tokens part `[D]`, `ends`: where its last token ends `[D]`."""
+    _, here, there = np.intersect1d(found, receipts["doc_id"].to_numpy(), return_indices=True)
+    wrong = ends[here] != receipts["n_bytes"].to_numpy()[there]
+    yield from wrong_documents(Kind.SPAN, "token spans do not end where the text does", found[here][wrong])
+
+
+def _prompt_findings(tokens: _Tokens, found: Int64, lengths: Int64, receipts: pa.Table) -> Iterator[Finding]:
+    _, here, there = np.intersect1d(found, receipts["doc_id"].to_numpy(), return_indices=True)
+    borders = np.full(len(found), -1, np.int64)  # of a document without a receipt, reported as such
+    borders[here] = receipts["prompt_bytes"].to_numpy()[there]
+    border = np.repeat(borders, lengths)
+    inside = (border > 0) & (tokens.ends <= border)
+    wrong = (border >= 0) & (inside != tokens.in_prompt)
+    yield from wrong_documents(Kind.PROMPT, "in_prompt is not what spans and prompt_bytes say", tokens.doc_id[wrong])
+
+
+def _count_findings(
+    tokens: _Tokens, starts: Int64, lengths: Int64, receipts: pa.Table, *, has_prompt: bool
+) -> Iterator[Finding]:
+    found, stated = tokens.doc_id[starts], receipts["doc_id"].to_numpy()
+    yield from wrong_documents(Kind.COUNT, "no tokens", np.setdiff1d(stated, found))
+    yield from wrong_documents(Kind.COUNT, "no row in the documents part", np.setdiff1d(found, stated))
+    _, here, there = np.intersect1d(found, stated, return_indices=True)
+    counts = {"n_tokens": lengths, "n_scored": np.add.reduceat(tokens.is_scored.astype(np.int64), starts)}
+    if has_prompt:
+        counts["prompt_tokens"] = np.add.reduceat(tokens.in_prompt.astype(np.int64), starts)
+    for name, count in counts.items():
+        wrong = count[here] != receipts[name].to_numpy()[there]
+        yield from wrong_documents(Kind.COUNT, f"{name} is not the number of rows", found[here][wrong])

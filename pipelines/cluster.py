@@ -1,0 +1,65 @@
+"""The Ray cluster of a run: joined where one is named, else started here and ended with the run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+# What blocks in flight may take before Ray spills them to disk; a node of many GPUs has its own cluster and settings.
+OBJECT_STORE_BYTES = 1 << 30
+
+
+@contextlib.contextmanager
+def cluster(address: str | None, actors: int | None) -> Iterator[None]:
+    """A Ray cluster is there within. `address`: whose to join; None for RAY_ADDRESS's, else a new one of this machine.
+
+    A cluster that this process has joined already is used as it is, and left running.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side warns of what Ray Data does by design
+    address = address or os.environ.get("RAY_ADDRESS")
+    with _stderr_on_failure():
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            cores = actors or os.cpu_count() or 1
+            # One logical CPU more than cores: the light tasks run beside the scoring actors, not after them.
+            ray.init(
+                address="local",
+                num_cpus=cores + 1,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
+            )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _stderr_on_failure() -> Iterator[None]:
+    """Hold back what native code writes to standard error (notes on its log level), and show it if starting fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,65 @@
+"""Tells which files end the process that reads them, by reading each in a process of its own.
+
+A decoder that crashes on a hostile file takes its worker along. When the same unit has lost its reader again and again,
+the driver reads the unit's files here, one process each, and rejects those that end it twice; the rest is read as ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from operators.pieces import Piece
+from operators.read import ReadOptions, read_pieces
+
+log = logging.getLogger(__name__)
+
+TRIES = 2
+CHILD = "from pipelines.probe import read_job; read_job()"
+SECONDS = 3600.0  # for one file: it is not slowness that is looked for
+
+
+class ReaderDiesError(RuntimeError):
+    """Reading a unit ended its process again and again; `unit` is its index."""
+
+    def __init__(self, unit: int) -> None:
+        super().__init__(unit)
+        self.unit = unit
+
+    def __str__(self) -> str:
+        return f"reading unit {self.unit} of the input ended its process again and again"
+
+
+def killers(pieces: Iterable[Piece], options: ReadOptions, storage_options: Mapping[str, Any] | None) -> list[str]:
+    """The URIs among `pieces` of which reading ends the process, `TRIES` times out of as many."""
+    found: list[str] = []
+    for piece in pieces:
+        uri = piece.shard.uri
+        if uri not in found and all(_dies(piece, options, storage_options) for _ in range(TRIES)):
+            log.warning("%s ends the process that reads it: it is rejected", uri)
+            found.append(uri)
+    return found
+
+
+def _dies(piece: Piece, options: ReadOptions, storage_options: Mapping[str, Any] | None) -> bool:
+    """Whether a process that reads `piece` is ended by a signal. An error that it raises is for the run to show."""
+    job = pickle.dumps((piece, options, dict(storage_options or {})))  # by pipe: a command line is public
+    command = [sys.executable, "-c", CHILD]
+    try:
+        ended = subprocess.run(
+            command, input=job, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return ended.returncode < 0
+
+
+def read_job() -> None:
+    """Read what standard input asks for, in the child."""
+    piece, options, storage_options = pickle.loads(sys.stdin.buffer.read())
+    for _ in read_pieces([piece], options, storage_options=storage_options):
+        pass

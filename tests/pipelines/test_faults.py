@@ -1,0 +1,126 @@
+"""Faults that end processes: a document that kills its worker, a file that kills its reader, a node that is lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import poison
+import pytest
+import runs
+import small
+from runs import rows
+
+from operators.lake import Lake
+from operators.verify import verify
+from pipelines import probe, units
+
+
+def write_lines(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_document_that_kills_its_worker_is_rejected_and_the_rest_is_scored(tmp_path: Path) -> None:
+    model = poison.make_model_folder(tmp_path / "model")
+    texts = small.stdlib_texts(200)[:9]
+    texts[4] = f"deadly {poison.DEADLY_TEXT} text"
+    corpus = write_lines(tmp_path / "corpus.jsonl", texts)
+    more: dict[str, Any] = {"trust_remote_code": True, "engine": "ray", "actors": 1}
+    ledger = runs.run(model, corpus, tmp_path / "lake", **more)
+    rejects = rows(tmp_path / "lake", "rejects", order="source").to_pylist()
+    assert [(r["row"], r["reason"]) for r in rejects] == [(4, "killed_worker")]
+    assert ledger["totals"]["documents"] == 8
+    corpus.write_text("".join(corpus.read_text().splitlines(keepends=True)[i] for i in range(9) if i != 4))
+    runs.run(model, corpus, tmp_path / "without", trust_remote_code=True)
+    columns = ["position", "token_id", "logprob", "entropy", "rank"]
+    one, other = (
+        rows(tmp_path / name, "tokens").select(columns).sort_by([(c, "ascending") for c in columns])
+        for name in ("lake", "without")
+    )
+    assert one.equals(other)
+    assert verify(Lake(str(tmp_path / "lake"))) == []
+
+
+DYING_READER = """
+import os, pickle, signal, sys
+piece, *_ = pickle.load(sys.stdin.buffer)
+if piece.shard.uri.endswith("b.jsonl"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_file_that_kills_its_reader_is_found_and_rejected(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abc":
+        write_lines(folder / f"{name}.jsonl", [f"a text of {name}", "another"])
+    lake = Lake(str(tmp_path / "lake"))
+    claims = json.dumps({"read 0": 2}).encode()
+    lake.storage.write("progress/run_id=run/claims.json", claims)  # as two attempts left it that died while reading
+    monkeypatch.setattr(probe, "CHILD", DYING_READER)
+    ledger = runs.run(model_folder, folder, lake.root)
+    rejects = rows(lake.root, "rejects", order="source").to_pylist()
+    assert [(Path(r["source"]).name, r["row"], r["reason"]) for r in rejects] == [("b.jsonl", -1, "killed_worker")]
+    assert ledger["totals"]["documents"] == 4
+    assert ledger["dying"] == {"probed": [0], "killers": [f"{folder}/b.jsonl"]}
+    assert verify(lake) == []
+    assert runs.run(model_folder, folder, lake.root) == ledger
+
+
+def test_a_reader_that_was_killed_by_chance_reads_on(model_folder: Path, tmp_path: Path) -> None:
+    corpus = write_lines(tmp_path / "corpus.jsonl", ["one", "two"])
+    lake = Lake(str(tmp_path / "lake"))
+    lake.storage.write("progress/run_id=run/claims.json", json.dumps({"read 0": 5}).encode())
+    ledger = runs.run(model_folder, corpus, lake.root)
+    assert ledger["totals"]["documents"] == 2
+    assert ledger["dying"] == {"probed": [0], "killers": []}
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_lost_node_costs_time_only(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr(units, "UNIT_BYTES", 4000)
+    monkeypatch.setattr("pipelines.plan.MIN_BLOCK_BYTES", 4000)
+    monkeypatch.setattr("pipelines.plan.MAX_BLOCK_BYTES", 4000)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in range(12):
+        write_lines(folder / f"{name:02}.jsonl", small.stdlib_texts(900)[name * 4 : name * 4 + 4])
+    runs.run(model_folder, folder, tmp_path / "whole")
+    lake = Lake(str(tmp_path / "lake"))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    lost: list[int] = []
+    try:
+        node = cluster.add_node(num_cpus=2)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+
+        def lose_node() -> None:
+            deadline = time.monotonic() + 120
+            while time.monotonic() < deadline and not lake.parts("documents", "run"):
+                time.sleep(0.1)
+            lost.append(len(lake.parts("documents", "run")))
+            cluster.remove_node(node, allow_graceful=False)
+
+        thread = threading.Thread(target=lose_node)
+        thread.start()
+        ledger = runs.run(model_folder, folder, lake.root, engine="ray", actors=2)
+        thread.join()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert 0 < lost[0] < 12
+    assert ledger["totals"]["documents"] == 48
+    for table in ("tokens", "documents"):
+        assert rows(lake.root, table).equals(rows(tmp_path / "whole", table))
+    assert verify(lake) == []
