@@ -55,7 +55,7 @@ def print_plan(plan: Plan) -> None:
     resources = local_resources(plan) if config.engine == "ray" else inline_resources(plan)
     where = f"{resources.actors} x {'GPU' if resources.gpus else 'CPU core'}"
     table = Table("step", "what", "where", box=None, pad_edge=False, header_style="bold")
-    stored = f"{len(plan.listing.shards):,} shards, {plan.n_bytes:,} bytes stored, {len(plan.units):,} units"
+    stored = f"{len(plan.listing.shards):,} shards, {plan.n_bytes:,} bytes stored"
     text = repr(config.text_template or config.text_column)
     prompt = f" after a prompt from {config.prompt_column!r}" if config.prompt_column else ""
     table.add_row("read", escape(f"{stored}, text from {text}{prompt}"), "CPU tasks")
@@ -82,7 +82,10 @@ def print_plan(plan: Plan) -> None:
 def shards_left(plan: Plan) -> list[Shard]:
     """The shards of units that are not finished, in input order."""
     finished = plan.done.finished
-    left = {piece.shard for unit in plan.units if unit.index not in finished for piece in unit.pieces}
+    units = plan.units(plan.previous or {})
+    if units is None:
+        return list(plan.listing.shards)
+    left = {piece.shard for unit in units if unit.index not in finished for piece in unit.pieces}
     return [shard for shard in plan.listing.shards if shard in left]
 
 
@@ -94,10 +97,8 @@ def _standing(plan: Plan) -> str:
     if not plan.previous:
         return "new"
     done = plan.done
-    return (
-        f"{len(plan.units) - len(done.finished):,} of {len(plan.units):,} units left, "
-        f"{done.counts['documents']:,} documents done"
-    )
+    left = f"{len(shards_left(plan)):,} of {len(plan.listing.shards):,} shards left"
+    return f"{left}, {done.counts['documents']:,} documents done"
 
 
 def print_summary(ledger: dict[str, Any], root: str) -> None:

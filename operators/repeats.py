@@ -75,7 +75,6 @@ class RepeatFinder:
 
     def __init__(self, memory_limit: str = MEMORY_LIMIT) -> None:
         self.memory_limit = memory_limit
-        self.n_keys = 0
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> RepeatFinder:
@@ -99,7 +98,6 @@ class RepeatFinder:
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._keys, KEYS, compression="zstd", use_dictionary=False)
         self._writer.write_table(keys.select(KEYS.names).cast(KEYS), row_group_size=ROW_GROUP)
-        self.n_keys += len(keys)
 
     def repeats(self) -> Iterator[pa.RecordBatch]:
         """Batches of schema `REPEATS` in input order."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from pipelines.config import ConfigError
+
 # What blocks in flight may take before Ray spills them to disk; a node of many GPUs has its own cluster and settings.
 OBJECT_STORE_BYTES = 1 << 30
+CONNECT_SECONDS = 10.0
 
 
 @contextlib.contextmanager
@@ -28,6 +33,7 @@ def cluster(address: str | None, actors: int | None) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side warns of what Ray Data does by design
     address = address or os.environ.get("RAY_ADDRESS")
+    _check_reachable(address)
     with _stderr_on_failure():
         if address:
             ray.init(address=address, **quiet)
@@ -45,6 +51,21 @@ def cluster(address: str | None, actors: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself tries a wrong address for minutes.
+
+    Raises:
+        ConfigError: nothing listens at `address`, where it names a host and a port.
+    """
+    match = re.fullmatch(r"(?:ray://)?(\[?[\w.:-]+?\]?):(\d+)", address or "")
+    if match is None:
+        return
+    try:
+        socket.create_connection((match[1].strip("[]"), int(match[2])), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(f"--address {address}: no Ray cluster answers there ({error})") from None
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The driver's record of a run: which blocks are written, under which names. What resuming needs, and nothing else.
 
     <lake>/progress/run_id=<run>/shards.parquet            the listing of the input, for a readable difference
-                                 lines.parquet             first rows of the pieces of large JSON Lines files
+                                 units.parquet             how the input is cut
                                  repeats-<number>.parquet  records whose id an earlier record has
                                  journal-<number>.parquet  one row a block: where it lies in the input, parts, counts
 

@@ -1,7 +1,6 @@
 """Turns a scoring job into a plan: which shards, which model and tokenizer exactly, and whether a run may be resumed.
 
-    config -> list shards, cut them into units -> fingerprint model and tokenizer -> compare with the ledger of the same
-    run id -> Plan
+    config -> list shards -> fingerprint model and tokenizer -> compare with the ledger of the same run id -> Plan
 
 Everything that can be wrong is found here, before a model is loaded or a worker is started.
 """
@@ -9,6 +8,7 @@ Everything that can be wrong is found here, before a model is loaded or a worker
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +26,7 @@ from operators.write import WriteOptions
 from pipelines.config import DEFAULT_CONTEXT, ConfigError, ScoreConfig
 from pipelines.journal import Done, Journal
 from pipelines.previous import Listing, list_input, previous_run
-from pipelines.units import Unit, cut
+from pipelines.units import Unit, read_units
 from schemas.tokens import HIDDEN
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ class Plan:
     config: ScoreConfig
     lake: Lake
     listing: Listing
-    units: tuple[Unit, ...]
     folder: Path
     windows: WindowOptions
     identity: dict[str, Any]
@@ -74,6 +73,12 @@ class Plan:
     def n_bytes(self) -> int:
         """Stored bytes of the shards (compressed where they are)."""
         return sum(shard.n_bytes for shard in self.listing.shards)
+
+    def units(self, ledger: Mapping[str, Any]) -> list[Unit] | None:
+        """The units as an earlier attempt cut them; None where none has."""
+        n = (ledger.get("survey") or {}).get("units")
+        lake, run_id, listing = self.lake, self.config.run_id, self.listing
+        return None if n is None else read_units(lake, run_id, listing.shards, n, listing.stop)
 
     @cached_property
     def done(self) -> Done:
@@ -128,7 +133,6 @@ def make_plan(config: ScoreConfig) -> Plan:
     """
     faults: list[str] = []
     listing = _gather(faults, lambda: list_input(config))
-    units = _gather(faults, lambda: cut(listing.shards, config.storage_options, last_stop=listing.stop), listing)
     folder = _gather(faults, lambda: model_folder(ModelOptions(config.model, config.revision)))
     if config.engine == "inline" or not config.address:  # a cluster has devices of its own
         _gather(faults, lambda: ModelOptions(config.model, device=config.device).torch_device())
@@ -137,7 +141,7 @@ def make_plan(config: ScoreConfig) -> Plan:
     windows = _gather(faults, lambda: _windows(config, model_config), model_config)
     tokenizer = _gather(faults, lambda: _tokenizer(config, folder, model_config), model_config)
     lake = _gather(faults, lambda: Lake(config.lake, config.storage_options))
-    if faults or lake is None or units is None or folder is None or windows is None or tokenizer is None:
+    if faults or lake is None or listing is None or folder is None or windows is None or tokenizer is None:
         raise ConfigError("\n".join(faults))
     model_facts = {
         "type": model_config.model_type,
@@ -155,7 +159,7 @@ def make_plan(config: ScoreConfig) -> Plan:
         "input_listing": listing.digest,
     }
     previous = None if config.overwrite else previous_run(lake, config.run_id, identity, listing)
-    return Plan(config, lake, listing, tuple(units), folder, windows, identity, model_facts, tokenizer_facts, previous)
+    return Plan(config, lake, listing, folder, windows, identity, model_facts, tokenizer_facts, previous)
 
 
 def _read_options(config: ScoreConfig, block_bytes: int) -> ReadOptions:

@@ -1,17 +1,22 @@
 """Progress of a run: a bar on a terminal, plain lines in a log. Documents, tokens, tokens/s, and the time left.
 
 Time left comes from the share of the input's bytes that is done, so it needs no second pass; its clock starts with the
-first block. It is not shown before the second block, nor for compressed input, where stored bytes say too little.
+first block. It is not shown before the second block. Where stored bytes say little of the text (compressed files,
+columns that are not read) only whole units count, so a single such file shows no time left.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+    from pipelines.steps import Task
 
 LINE_EVERY = 10.0  # seconds between plain lines
 
@@ -65,10 +70,39 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-class Progress:
-    """A context manager; call it with each manifest. `share`: maps counts to the share of the run done, or None."""
+@dataclass
+class Share:
+    """The share of an attempt's work that is done. `n_bytes`: stored bytes of its units, by unit; `limit`: records at
+    most, where the job sets a limit; `plain`: whether stored bytes are those of the text."""
 
-    def __init__(self, share: Callable[[Counts], float | None], stream: TextIO | None = None) -> None:
+    n_bytes: Mapping[int, int]
+    limit: int | None
+    plain: bool
+    finished: int = 0  # stored bytes
+
+    @classmethod
+    def of(cls, plan: Plan, tasks: Sequence[Task]) -> Share:
+        shards = plan.listing.shards
+        packed = any(s.format in ("parquet", "arrow") or s.uri.lower().endswith((".gz", ".zst")) for s in shards)
+        return cls({task.unit.index: task.unit.n_bytes for task in tasks}, plan.config.limit, not packed)
+
+    def add(self, manifest: dict[str, Any]) -> None:
+        if manifest["is_last"]:
+            self.finished += self.n_bytes.get(manifest["unit"], 0)
+
+    def __call__(self, counts: Counts) -> float | None:
+        """At most 0.99 before the end; None where nothing is known."""
+        if self.limit is not None:
+            return min(0.99, (counts.documents + counts.rejects) / self.limit)
+        total = sum(self.n_bytes.values())
+        done = max(self.finished, counts.text_bytes if self.plain else 0)
+        return min(0.99, done / total) if done and total else None
+
+
+class Progress:
+    """A context manager; call it with each manifest."""
+
+    def __init__(self, share: Share, stream: TextIO | None = None) -> None:
         self.share, self.stream = share, stream or sys.stderr
         self.counts = Counts()
         self._bar: Any = None
@@ -89,6 +123,7 @@ class Progress:
 
     def __call__(self, manifest: dict[str, Any]) -> None:
         self.counts.add(manifest)
+        self.share.add(manifest)
         share = self.share(self.counts)
         if self._bar is not None:
             self._bar.update(self._task, completed=share or 0.0, description=self.counts.describe(share))

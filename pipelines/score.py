@@ -25,12 +25,13 @@ import pyarrow as pa
 
 from operators.lake import PART_TABLES, Part
 from pipelines.causes import in_one_line, root_cause
+from pipelines.config import ConfigError
 from pipelines.engines import Engine, make_engine
 from pipelines.journal import Journal
 from pipelines.ledger import fix_layout, now, opening_ledger
 from pipelines.plan import Plan
 from pipelines.probe import ReaderDiesError
-from pipelines.progress import Counts, Progress
+from pipelines.progress import Counts, Progress, Share
 from pipelines.steps import SCORER_METADATA, Task
 from pipelines.work import Work
 
@@ -71,7 +72,7 @@ def score_corpus(plan: Plan) -> dict[str, Any]:
         with contextlib.suppress(OSError):  # the storage may be what failed; the first error is the one to show
             journal.flush()
             lake.write_run(run_id, ledger)
-        if interrupted or isinstance(error, RunError) or not isinstance(error, Exception):
+        if interrupted or isinstance(error, RunError | ConfigError) or not isinstance(error, Exception):
             raise
         raise RunError(in_one_line(error)) from error
     ledger |= {"totals": totals, "seconds": spent + time.monotonic() - started}
@@ -83,7 +84,8 @@ def score_corpus(plan: Plan) -> dict[str, Any]:
 
 def _is_whole(plan: Plan, journal: Journal) -> bool:
     """Whether the lake still lists every part of a finished run."""
-    whole = len(journal.done().finished) == len(plan.units)
+    units = ((plan.previous or {}).get("survey") or {}).get("units")
+    whole = len(journal.done().finished) == units
     if not whole:
         log.warning("run %s is finished, but parts of it are gone: they are made again", plan.config.run_id)
     return whole
@@ -127,7 +129,7 @@ def _attempt(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journa
     before = journal.done().counts
     try:
         blocks = engine.score(tasks, ledger["layout"]["block_bytes"])
-        with Progress(_share(plan, before)) as progress, closing(blocks) as manifests:
+        with Progress(Share.of(plan, tasks)) as progress, closing(blocks) as manifests:
             for row in _rows(manifests, ledger, warn=plan.config.engine != "inline"):
                 journal.add(row)
                 progress(row)
@@ -213,21 +215,6 @@ def _warn(facts: dict[str, Any]) -> None:
         log.warning(
             "this model's head cannot be separated: its own logits are taken, rounded as it rounds them, slowly"
         )
-
-
-def _share(plan: Plan, before: dict[str, int]) -> Any:
-    """Share of the input done, by bytes of text against stored bytes; unknown where files are compressed."""
-    packed = any(s.format in ("parquet", "arrow") or s.uri.endswith((".gz", ".zst")) for s in plan.listing.shards)
-
-    def share(counts: Counts) -> float | None:
-        if plan.config.limit is not None:
-            return min(0.99, (counts.documents + counts.rejects) / plan.config.limit)
-        if packed:
-            return None
-        total = plan.n_bytes - before["text_bytes"]
-        return min(0.99, counts.text_bytes / total) if total > 0 else None
-
-    return share
 
 
 def _refresh_catalog(plan: Plan) -> None:

@@ -97,14 +97,6 @@ def with_first_rows(units: Sequence[Unit], lines: pa.Table) -> list[Unit]:
     return placed
 
 
-def write_lines(lake: Lake, run_id: str, lines: pa.Table) -> None:
-    write_table(lake, _lines_path(run_id), lines)
-
-
-def read_lines(lake: Lake, run_id: str) -> pa.Table | None:
-    return read_table(lake, _lines_path(run_id))
-
-
 def find_repeats(
     lake: Lake, run_id: str, units: Sequence[Unit], keys: Iterable[pa.Table]
 ) -> dict[int, tuple[int, ...]]:
@@ -180,10 +172,6 @@ def _files(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             held = []
     if held:
         yield pa.concat_tables(held)
-
-
-def _lines_path(run_id: str) -> str:
-    return f"{progress_folder(run_id)}/lines.parquet"
 
 
 def _repeats_path(run_id: str, number: int) -> str:

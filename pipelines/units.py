@@ -3,21 +3,37 @@
     shards in input order -> pieces of huge files -> units: neighbours together until they are worth a task
 
 The cut depends on the listing and on the sizes alone, never on the machine, so that a resumed run has the same units.
+It is kept beside the run's journal: to cut anew would open the footer of every large Parquet file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
-from operators.pieces import Piece, split
+import pyarrow as pa
 
+from operators.lake import Lake, progress_folder
+from operators.pieces import Piece, split
 from operators.shards import Shard
+from pipelines.journal import read_table, write_table
 
 # Small files share a task, hence blocks and parts; files above PIECE_BYTES are read by several tasks. A unit is read
 # again from its start when a run resumes in it: larger ones would cost more there, smaller ones more parts.
 UNIT_BYTES, UNIT_FILES, PIECE_BYTES = 16 << 20, 1000, 64 << 20
+FOOTERS, CHUNK = 16, 4096  # footers in flight, files at a time
+
+UNITS = pa.schema(
+    [
+        pa.field("unit", pa.int64(), nullable=False),
+        pa.field("shard", pa.int64(), nullable=False),  # its place in the listing
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("stop", pa.int64()),
+        pa.field("first_row", pa.int64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -50,12 +66,42 @@ def cut(
     return units
 
 
+def write_units(lake: Lake, run_id: str, units: Iterable[Unit], shards: Sequence[Shard]) -> None:
+    """Keep the units; `shards`: the listing that they were cut from."""
+    places = {shard: place for place, shard in enumerate(shards)}
+    rows = [(u.index, places[p.shard], p.start, p.stop, p.first_row) for u in units for p in u.pieces]
+    columns = zip(*rows, strict=True) if rows else [[]] * len(UNITS.names)
+    write_table(lake, _path(run_id), pa.table(dict(zip(UNITS.names, columns, strict=True)), schema=UNITS))
+
+
+def read_units(lake: Lake, run_id: str, listing: Sequence[Shard], n: int, last_stop: int | None) -> list[Unit] | None:
+    """The `n` units of an earlier attempt at the same listing; None where they are not recorded."""
+    rows = read_table(lake, _path(run_id))
+    if rows is None or not rows.schema.equals(UNITS):
+        return None
+    pieces: list[list[Piece]] = [[] for _ in range(n)]
+    for row in rows.to_pylist():
+        pieces[row["unit"]].append(Piece(listing[row["shard"]], row["start"], row["stop"], row["first_row"]))
+    units = [Unit(index, tuple(each)) for index, each in enumerate(pieces)]
+    if last_stop is not None and units:
+        units[-1] = replace(units[-1], stop=last_stop)
+    return units
+
+
+def _path(run_id: str) -> str:
+    return f"{progress_folder(run_id)}/units.parquet"
+
+
 def _pieces(shards: list[Shard], storage_options: Mapping[str, Any] | None, *, whole_last: bool) -> Iterator[Piece]:
-    for place, shard in enumerate(shards):
-        if shard.n_bytes <= PIECE_BYTES or (whole_last and place == len(shards) - 1):
-            yield Piece(shard)
-        else:
-            yield from split(shard, PIECE_BYTES, storage_options)
+    def cut_one(place: int) -> list[Piece]:
+        shard = shards[place]
+        whole = shard.n_bytes <= PIECE_BYTES or (whole_last and place == len(shards) - 1)
+        return [Piece(shard)] if whole else split(shard, PIECE_BYTES, storage_options)
+
+    with ThreadPoolExecutor(FOOTERS) as pool:
+        for start in range(0, len(shards), CHUNK):
+            for pieces in pool.map(cut_one, range(start, min(start + CHUNK, len(shards)))):
+                yield from pieces
 
 
 def _groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:

@@ -18,7 +18,7 @@ from pipelines.journal import Journal
 from pipelines.plan import Plan
 from pipelines.probe import killers
 from pipelines.steps import Task
-from pipelines.units import Unit
+from pipelines.units import Unit, cut, write_units
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,10 @@ class Work:
     def of(cls, plan: Plan, engine: Engine, ledger: dict[str, Any]) -> Work:
         """Survey the input, or read what an earlier attempt found; the ledger notes that it is done."""
         lake, run_id, options = plan.lake, plan.config.run_id, plan.config.storage_options
-        found = ledger["survey"] or {}
-        work = cls(plan.units, {}, **(ledger["dying"] or {"probed": [], "killers": []}))
-        if to_count := survey.units_to_count(plan.units):
-            lines = survey.read_lines(lake, run_id) if found else None
-            if lines is None:
-                lines = pa.concat_tables(engine.survey(survey.LinesStep(options), to_count))
-                survey.write_lines(lake, run_id, lines)
-            work.units = survey.with_first_rows(plan.units, lines)
+        found = ledger["survey"]
+        work = cls([], {}, **(ledger["dying"] or {"probed": [], "killers": []}))
+        known = plan.units(ledger) if found else None
+        work.units = _cut(plan, engine) if known is None else known
         if plan.config.id_column is not None:
             stored = survey.stored_repeats(lake, run_id, found["repeat_files"]) if found else None
             if stored is None:
@@ -52,7 +48,7 @@ class Work:
                 stored = survey.find_repeats(lake, run_id, work.units, engine.survey(step, work.units))
             work.repeats = stored
         files = 1 + max((number for numbers in work.repeats.values() for number in numbers), default=-1)
-        ledger["survey"] = {"repeat_files": files}
+        ledger["survey"] = {"units": len(work.units), "repeat_files": files}
         lake.write_run(run_id, ledger)
         return work
 
@@ -82,3 +78,13 @@ class Work:
             journal.drop_units(u.index for u in self.units if any(p.shard.uri in found for p in u.pieces))
         ledger["dying"] = {"probed": self.probed, "killers": self.killers}
         plan.lake.write_run(plan.config.run_id, ledger)
+
+
+def _cut(plan: Plan, engine: Engine) -> list[Unit]:
+    """Cut the input into units, count the lines where that alone tells rows, and keep the result."""
+    options = plan.config.storage_options
+    units = cut(plan.listing.shards, options, last_stop=plan.listing.stop)
+    if to_count := survey.units_to_count(units):
+        units = survey.with_first_rows(units, pa.concat_tables(engine.survey(survey.LinesStep(options), to_count)))
+    write_units(plan.lake, plan.config.run_id, units, plan.listing.shards)
+    return units

@@ -21,7 +21,7 @@ from schemas.columns import PROMPT
 
 _TOTALS = ("documents", "rejects", "tokens", "scored", "text_bytes")
 _PARTITION = "run_id="
-_PROGRESS_NAME = re.compile(r"(journal|repeats)-\d{8}\.parquet|(shards|lines)\.parquet|claims\.json")
+_PROGRESS_NAME = re.compile(r"(journal|repeats)-\d{8}\.parquet|(shards|units)\.parquet|claims\.json")
 _TEMPORARY_LEDGER = re.compile(r"\.(.+)\.json\.[0-9a-f]{32}\.tmp")
 
 

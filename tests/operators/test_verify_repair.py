@@ -25,7 +25,7 @@ KEPT = (
     "journal-12345678.parquet",
     "repeats-00000001.parquet",
     "shards.parquet",
-    "lines.parquet",
+    "units.parquet",
     "claims.json",
 )
 STRANGERS = (

@@ -11,12 +11,14 @@ from typing import Any
 import poison
 import pytest
 import runs
+import s3
 import small
 from runs import rows
 
 from operators.lake import Lake
 from operators.verify import verify
 from pipelines import probe, units
+from pipelines.config import ConfigError
 
 
 def write_lines(path: Path, texts: list[str]) -> Path:
@@ -124,3 +126,10 @@ def test_a_lost_node_costs_time_only(model_folder: Path, tmp_path: Path, monkeyp
     for table in ("tokens", "documents"):
         assert rows(lake.root, table).equals(rows(tmp_path / "whole", table))
     assert verify(lake) == []
+
+
+def test_an_address_without_a_cluster_is_said_at_once(model_folder: Path, tmp_path: Path) -> None:
+    corpus = write_lines(tmp_path / "corpus.jsonl", ["one"])
+    address = f"127.0.0.1:{s3.free_port()}"
+    with pytest.raises(ConfigError, match=f"--address {address}: no Ray cluster answers there"):
+        runs.run(model_folder, corpus, tmp_path / "lake", engine="ray", address=address)

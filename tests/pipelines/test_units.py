@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operators.lake import Lake
 from operators.shards import Shard
 from pipelines import units
-from pipelines.units import cut
+from pipelines.units import cut, read_units, write_units
 
 SIZES = st.lists(st.integers(0, 300), min_size=1, max_size=40)
 
@@ -28,6 +30,7 @@ def shards(sizes: list[int]) -> list[Shard]:
     return [Shard(f"/in/{place:03}.jsonl", "jsonl", size) for place, size in enumerate(sizes)]
 
 
+@settings(deadline=None)
 @given(SIZES)
 def test_units_tile_the_input_in_order(sizes: list[int]) -> None:
     made = cut(shards(sizes))
@@ -42,6 +45,7 @@ def test_units_tile_the_input_in_order(sizes: list[int]) -> None:
     assert sum(unit.n_bytes for unit in made) == sum(sizes)
 
 
+@settings(deadline=None)
 @given(SIZES)
 def test_units_are_small_and_few(sizes: list[int]) -> None:
     made = cut(shards(sizes))
@@ -64,3 +68,19 @@ def test_a_limit_ends_in_the_last_unit_and_keeps_its_file_whole() -> None:
     assert [unit.stop for unit in made] == [None, 7]
     assert made[-1].pieces[-1].stop is None
     assert len(made[-1].pieces) == 1
+
+
+@settings(deadline=None)
+@given(SIZES, st.booleans())
+def test_kept_units_are_the_same(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], limited: bool) -> None:
+    lake = Lake(str(tmp_path_factory.mktemp("lake")))
+    made = cut(shards(sizes), last_stop=3 if limited else None)
+    write_units(lake, "run", made, shards(sizes))
+    assert read_units(lake, "run", shards(sizes), len(made), 3 if limited else None) == made
+
+
+def test_units_that_are_not_kept_or_damaged_are_unknown(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    assert read_units(lake, "run", [], 0, None) is None
+    lake.storage.write("progress/run_id=run/units.parquet", b"damaged")
+    assert read_units(lake, "run", [], 0, None) is None
