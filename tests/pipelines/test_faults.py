@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -15,10 +17,12 @@ import s3
 import small
 from runs import rows
 
+from operators import identity, read
 from operators.lake import Lake
 from operators.verify import verify
 from pipelines import probe, units
 from pipelines.config import ConfigError
+from pipelines.score import RunError
 
 
 def write_lines(path: Path, texts: list[str]) -> Path:
@@ -133,3 +137,46 @@ def test_an_address_without_a_cluster_is_said_at_once(model_folder: Path, tmp_pa
     address = f"127.0.0.1:{s3.free_port()}"
     with pytest.raises(ConfigError, match=f"--address {address}: no Ray cluster answers there"):
         runs.run(model_folder, corpus, tmp_path / "lake", engine="ray", address=address)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.ENOSPC, "no space left"), (errno.EACCES, "permission denied"), (errno.EROFS, "read-only")],
+)
+def test_a_storage_that_refuses_is_named_and_the_run_goes_on_later(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    monkeypatch.setattr("pipelines.plan.MIN_BLOCK_BYTES", 2000)
+    monkeypatch.setattr("pipelines.plan.MAX_BLOCK_BYTES", 2000)
+    corpus = write_lines(tmp_path / "corpus.jsonl", small.stdlib_texts(900)[:10])
+    whole = runs.run(model_folder, corpus, tmp_path / "whole")
+    left = iter(range(12))
+    fsync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if next(left, None) is None:
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(RunError) as error:
+            runs.run(model_folder, corpus, tmp_path / "lake")
+    assert said in str(error.value).lower()
+    assert str(tmp_path / "lake") in str(error.value)
+    assert runs.run(model_folder, corpus, tmp_path / "lake")["totals"] == whole["totals"]
+    assert rows(tmp_path / "lake", "tokens").equals(rows(tmp_path / "whole", "tokens"))
+    assert verify(Lake(str(tmp_path / "lake"))) == []
+
+
+def test_a_hash_collision_is_a_reject_with_that_reason(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two keys of one doc_id cannot be made in reasonable time: here the second one's is set."""
+    monkeypatch.setattr(read, "doc_id", lambda key: identity.doc_id("first" if key == "second" else key))
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"id": k, "text": f"text of {k}"}) + "\n" for k in ("first", "x", "second")))
+    runs.run(model_folder, corpus, tmp_path / "lake", id_column="id")
+    (reject,) = rows(tmp_path / "lake", "rejects", order="source").to_pylist()
+    assert (reject["row"], reject["key"], reject["reason"]) == (2, "second", "hash_collision")
+    assert reject["detail"] == f"{corpus}#0 has another key of the same doc_id and comes first"
