@@ -35,6 +35,8 @@ def run_score(job: Path | None, flags: dict[str, Any], *, dry_run: bool) -> None
         print_plan(plan)
         return
     console = Console(stderr=True, soft_wrap=True)
+    if config.overwrite:
+        console.print(f"dropping what run {config.run_id} holds; to resume after a stop, leave --overwrite out")
     if plan.finished:
         console.print(f"run {config.run_id} is finished already; nothing to do")
     elif plan.previous:
@@ -111,7 +113,7 @@ def print_summary(ledger: dict[str, Any], root: str) -> None:
         f"in {seconds:.1f} s ({rate:,.0f} tokens/s)"
     )
     if not totals["documents"]:
-        print("warning: no document was scored; is --text-column right?", file=sys.stderr)
+        print("warning: no document was scored; is --text-column (or --text-template) right?", file=sys.stderr)
     if totals["rejects"]:
         print(f'rejects: assay sql {shlex.quote(root)} "select reason, count(*) from rejects group by all"')
     print(f"next:    assay sql {shlex.quote(root)} \"from loss('{ledger['run_id']}') order by score desc limit 5\"")

@@ -30,7 +30,7 @@ from operators.readers import arrow, jsonl, parquet, text
 from operators.readers.options import ReadOptions
 from operators.readers.record import Fault, Record, RejectedError, UnreadableError
 from operators.readers.source import Source, StorageError, open_source
-from operators.readers.verdict import Judge, Row, user_key
+from operators.readers.verdict import Judge, Row, generated_key, user_key
 from schemas.flow import READ
 from schemas.rejects import Reason
 
@@ -85,7 +85,8 @@ def read_keys(
     """The ids of a piece's records, as tables of schema `KEYS` of at most 65536 rows, in row order.
 
     `row` counts from the piece's first record where its number in the file is not known yet. Records without a sound
-    id are left out, and a piece that breaks off just ends: its reader rejects them. Text files have no ids.
+    id are left out, and a piece that breaks off just ends: its reader rejects them. Text files have no ids:
+    of each comes its generated key, which a record elsewhere may have as its id.
 
     Raises:
         ValueError: `options` name no id column.
@@ -93,8 +94,6 @@ def read_keys(
     """
     if options.id_column is None:
         raise ValueError("read_keys needs options with an id_column")
-    if piece.shard.format == "text":
-        return
     rows: list[tuple[int, int, int]] = []
     for row, key in _keys(piece, options, options.id_column, storage_options):
         rows.append((row, doc_id(key), key_check(key)))
@@ -108,6 +107,9 @@ def read_keys(
 def _keys(
     piece: Piece, options: ReadOptions, column: str, storage_options: Mapping[str, Any] | None
 ) -> Iterator[tuple[int, str]]:
+    if piece.shard.format == "text":
+        yield 0, generated_key(piece.shard.uri, 0)
+        return
     numbered = replace(piece, first_row=piece.first_row or 0)
     only_ids = ReadOptions(
         text_column=column, max_document_bytes=options.max_document_bytes, block_bytes=_KEYS_BATCH_BYTES
@@ -125,7 +127,7 @@ def _options_for(piece: Piece, options: ReadOptions) -> ReadOptions:
     return replace(
         options,
         text_template=None,
-        prompt_column=None,
+        prompt_column=None if options.prompt_column is None else text.NO_PROMPT,
         id_column=None,
         label_column=None,
         domain_column=None,
@@ -154,9 +156,9 @@ def _records_of_format(source: Source, piece: Piece, first_row: int, options: Re
         case "jsonl":
             return jsonl.records(source, max_line_bytes=options.line_limit, **part)
         case "parquet":
-            return parquet.records(source, columns=options.columns, **held, **part)
+            return parquet.records(source, columns=options.columns, required=options.required, **held, **part)
         case "arrow":
-            return arrow.records(source, columns=options.columns, **held)
+            return arrow.records(source, columns=options.columns, required=options.required, **held)
         case "text":
             return text.records(source, column=options.text_column, max_bytes=options.document_limit)
 

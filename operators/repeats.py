@@ -76,6 +76,8 @@ class RepeatFinder:
     def __init__(self, memory_limit: str = MEMORY_LIMIT) -> None:
         self.memory_limit = memory_limit
         self._writer: pq.ParquetWriter | None = None
+        self._held: list[pa.Table] = []
+        self._n_held = 0
 
     def __enter__(self) -> RepeatFinder:
         self._folder = Path(tempfile.mkdtemp(prefix="assay-keys-"))
@@ -93,14 +95,22 @@ class RepeatFinder:
         return self._folder / "keys.parquet"
 
     def add(self, keys: pa.Table) -> None:
-        if not len(keys):
-            return
+        self._held.append(keys.select(KEYS.names).cast(KEYS))
+        self._n_held += len(keys)
+        if self._n_held >= ROW_GROUP:
+            self._write()
+
+    def _write(self) -> None:
+        """Whole row groups only: a million small files must not become a million of them."""
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._keys, KEYS, compression="zstd", use_dictionary=False)
-        self._writer.write_table(keys.select(KEYS.names).cast(KEYS), row_group_size=ROW_GROUP)
+        self._writer.write_table(pa.concat_tables(self._held), row_group_size=ROW_GROUP)
+        self._held, self._n_held = [], 0
 
     def repeats(self) -> Iterator[pa.RecordBatch]:
         """Batches of schema `REPEATS` in input order."""
+        if self._n_held:
+            self._write()
         if self._writer is None:
             return
         self._writer.close()

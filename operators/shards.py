@@ -15,9 +15,11 @@ An input is a file, a folder or a glob, local or behind any URI that fsspec know
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import has_magic
 from math import inf
@@ -27,7 +29,7 @@ from typing import Any, Literal, cast, get_args
 from fsspec.implementations.local import LocalFileSystem
 
 from operators.readers.source import compression_of, locate
-from operators.storage.remote import patiently, redact
+from operators.storage.remote import mistyped_option, patiently, redact
 
 Format = Literal["parquet", "jsonl", "arrow", "text"]
 
@@ -55,8 +57,9 @@ class InputError(ValueError):
 class Shard:
     """One file. `uri`: absolute local path or full URI; `n_bytes`: stored size, 0 where the storage does not say.
 
-    `tag`: what the storage says of the content (ETag, MD5, ...) without asking more than a listing, "" for local files
-    and where it says nothing. A file with another tag is another file.
+    `tag`: what the storage says of the content (ETag, MD5, ...) without asking more than a listing, "" where it says
+    nothing. A file with another tag is another file. Of a local file it is `mtime:<ns since 1970>`, the time it was
+    last written: another one only says that it may have changed.
     """
 
     uri: str
@@ -118,7 +121,8 @@ class _Listing:
         except FileNotFoundError:
             self.faults.append(f"{given!r} does not exist")
         except Exception as error:  # each storage library raises its own types
-            self.faults.append(f"{given!r} cannot be listed: {type(error).__name__}: {error}")
+            said = mistyped_option(error, self.storage_options) or f"{type(error).__name__}: {error}"
+            self.faults.append(f"{given!r} cannot be listed: {said}")
         else:
             if not files:
                 self.faults.append(f"{given!r} names no files (names that begin with . or _ are skipped)")
@@ -141,7 +145,7 @@ class _Listing:
         if kind is None:
             self.unknown.setdefault(posixpath.splitext(name)[1], []).append(uri)
         else:
-            self.found[uri] = Shard(uri, kind, int(info.get("size") or 0), _tag(info))
+            self.found[uri] = Shard(uri, kind, int(info.get("size") or 0), _tag(filesystem, name, info))
 
     def shards(self) -> list[Shard]:
         faults = sorted(self.faults) + [_unknown_fault(*item) for item in sorted(self.unknown.items())]
@@ -244,7 +248,12 @@ def _name_fault(filesystem: Any, name: str) -> str | None:
     return None
 
 
-def _tag(info: Mapping[str, Any]) -> str:
+def _tag(filesystem: Any, name: str, info: Mapping[str, Any]) -> str:
+    if isinstance(filesystem, LocalFileSystem):
+        with suppress(OSError):  # gone since: its reader will say so
+            # Not from the listing: that is a float, and of a link the time of the link.
+            return f"mtime:{os.stat(name).st_mtime_ns}"  # noqa: PTH116 - as fast as can be, there may be a million
+        return ""
     value = next((info[name] for name in _TAG_NAMES if info.get(name)), "")
     return value.hex() if isinstance(value, bytes | bytearray) else str(value).removeprefix("W/").strip('"')
 

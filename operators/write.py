@@ -22,12 +22,15 @@ from operators.precision import Precision, at_precision
 from operators.rows import Ids, document_rows, reject_rows, scored_documents, token_rows
 from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TOKENS, Reason, Table, check_run_id, flow
 
+WHOLE_FILES = (Reason.UNREADABLE_SHARD, Reason.KILLED_WORKER)  # rejects that may stand for many records
+
 MANIFEST = pa.schema(
     [
         pa.field("part", pa.string()),  # NULL where the block held no document
         pa.field("rejects_part", pa.string()),  # NULL where it held no reject
         pa.field("documents", pa.int64(), nullable=False),
         pa.field("rejects", pa.int64(), nullable=False),
+        pa.field("unreadable", pa.int64(), nullable=False),  # of them, files or pieces that could not be read on
         pa.field("tokens", pa.int64(), nullable=False),
         pa.field("scored", pa.int64(), nullable=False),
         pa.field("text_bytes", pa.int64(), nullable=False),
@@ -171,10 +174,11 @@ class PartWriter:
 
     def _write_rejects(self, rejects: pa.Table) -> dict[str, object]:
         if not rejects.num_rows:
-            return {"rejects": 0}
+            return {"rejects": 0, "unreadable": 0}
         name = rejects_part_name(zip(rejects["source"].to_pylist(), rejects["row"].to_pylist(), strict=True))
         self._write(REJECTS, name, rejects)
-        return {"rejects_part": name, "rejects": rejects.num_rows}
+        unreadable = pc.sum(pc.is_in(rejects["reason"], pa.array([reason.value for reason in WHOLE_FILES]))).as_py()
+        return {"rejects_part": name, "rejects": rejects.num_rows, "unreadable": unreadable}
 
     def _write(self, declared: Table, name: str, table: pa.Table) -> int:
         data = encode(table, declared)

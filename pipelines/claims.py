@@ -58,17 +58,22 @@ class MemoryClaims:
 
 
 class StoredClaims(MemoryClaims):
-    """Claims that outlive their process: kept beside the run's journal, one small object written at each beginning."""
+    """Claims that outlive their process: kept beside the run's journal, one small object written at each beginning.
 
-    def __init__(self, lake: Lake, run_id: str) -> None:
+    `of`: what the run is made of; claims on anything else do not count.
+    """
+
+    def __init__(self, lake: Lake, run_id: str, of: str) -> None:
         super().__init__()
-        self.lake, self.path = lake, f"{progress_folder(run_id)}/claims.json"
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            self.begun.update({str(k): int(v) for k, v in json.loads(lake.storage.read(self.path)).items()})
+        self.lake, self.path, self.of = lake, f"{progress_folder(run_id)}/claims.json", of
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            stored = json.loads(lake.storage.read(self.path))
+            if stored["of"] == of:
+                self.begun.update({str(name): int(times) for name, times in stored["begun"].items()})
 
     def begin(self, name: str) -> int:
         before = super().begin(name)
-        self.lake.storage.write(self.path, json.dumps(self.begun).encode())
+        self.lake.storage.write(self.path, json.dumps({"of": self.of, "begun": self.begun}).encode())
         return before
 
     def clear(self) -> None:

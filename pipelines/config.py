@@ -17,12 +17,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from operators.storage.remote import secret_names
+from operators.storage.credentials import holds_credentials, secret_names
 from schemas import FEATURE_GROUPS, check_run_id
 
 DEFAULT_CONTEXT = 2048
 MIN_ROWS = 1000  # below so many records a share of rejects is not judged before the end
-_USER_INFO = re.compile(r"://[^/@]*:[^/@]*@|[?&](X-Amz-Signature|sig|token)=", re.IGNORECASE)
 
 # How a run is executed, or where: changing these between a start and a resume changes nothing that is stored. Model and
 # input stand in a run's identity by fingerprint and by the listing of the input's files.
@@ -97,7 +96,7 @@ class ScoreConfig(BaseModel):
     @classmethod
     def _no_credentials(cls, value: Any) -> Any:
         for uri in (value,) if isinstance(value, str) else value:
-            if _USER_INFO.search(uri):
+            if holds_credentials(uri):
                 scheme = uri.partition("://")[0]
                 raise ValueError(f"the {scheme}:// URI holds credentials, which would be stored; use the environment")
         return value
@@ -177,7 +176,7 @@ class ScoreConfig(BaseModel):
 
 @dataclass(frozen=True)
 class RejectLimit:
-    """How many rejects a run may have: a count, or a share of the records read."""
+    """How many rejects a run may have: a count, or a share of the records read, and of the files."""
 
     count: int | None = None
     share: float | None = None
@@ -187,6 +186,10 @@ class RejectLimit:
         if self.count is not None:
             return rejects <= self.count
         return rejects <= (self.share or 0.0) * (rows if finished else max(rows, MIN_ROWS))
+
+    def allows_files(self, unreadable: int, files: int) -> bool:
+        """A file that cannot be read is one reject for all its records: a share of records would not notice."""
+        return self.share is None or unreadable <= self.share * files
 
     def __str__(self) -> str:
         return f"{self.count:,}" if self.count is not None else f"{100 * (self.share or 0.0):g}%"
@@ -221,7 +224,8 @@ def read_storage_options(text: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         # A YAML error quotes the line it fails on, which may be the secret's.
         said = error.strerror if isinstance(error, OSError) else "not JSON or YAML"
-        where = "" if inline else f" {text}"
+        # What is no path was perhaps meant as options, with credentials.
+        where = "" if inline or re.search(r"[{}\[\]=\"']|: ", text) else f" {text}"
         raise ConfigError(f"--storage-options{where}: {said}; give a file, or JSON in braces") from None
     if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
         raise ConfigError("--storage-options: expected a mapping such as {anon: true}")

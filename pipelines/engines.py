@@ -15,8 +15,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from pipelines.claims import Claims, StoredClaims, guarded
-from pipelines.plan import Plan
+from pipelines.claims import DEATHS_OF_LOADING, Claims, StoredClaims, counted, guarded
+from pipelines.plan import Plan, digest
 from pipelines.steps import BlockPlace, ReadStep, ScoreStep, Task, TokenizeStep, WriteStep
 from pipelines.units import Unit
 
@@ -58,6 +58,9 @@ class Engine(Protocol):
 
     resources: Resources
 
+    @property
+    def claims(self) -> Claims: ...
+
     def survey(self, step: UnitStep, units: Sequence[Unit]) -> Iterable[pa.Table]: ...
 
     def score(self, tasks: Sequence[Task], block_bytes: int) -> Generator[pa.Table]: ...
@@ -74,7 +77,7 @@ class InlineEngine:
         self.plan = plan
         self.resources = inline_resources(plan)
         self.scorer: ScoreStep | None = None
-        self.claims = StoredClaims(plan.lake, plan.config.run_id)
+        self.claims = StoredClaims(plan.lake, plan.config.run_id, digest(plan.identity))
 
     def __enter__(self) -> InlineEngine:
         return self
@@ -90,14 +93,21 @@ class InlineEngine:
 
     def score(self, tasks: Sequence[Task], block_bytes: int) -> Generator[pa.Table]:
         steps = Steps.of(self.plan, block_bytes, self.claims)
+
+        def scored(rows: pa.Table) -> pa.Table:
+            assert self.scorer is not None
+            return self.scorer(steps.tokenize(rows))
+
         for task in tasks:
             for block in steps.read(task):
+                self.scorer = self.scorer or self._load()
                 name = BlockPlace.of(block).name
-                yield steps.write(guarded(lambda rows: self._scored(steps.tokenize(rows)), block, name, self.claims))
+                yield steps.write(guarded(scored, block, name, self.claims))
 
-    def _scored(self, block: pa.Table) -> pa.Table:
-        self.scorer = self.scorer or ScoreStep(self.plan.scoring())
-        return self.scorer(block)
+    def _load(self) -> ScoreStep:
+        """Apart from any block: what kills here is not a document."""
+        with counted("loading the model", self.claims, DEATHS_OF_LOADING):
+            return ScoreStep(self.plan.scoring())
 
     def may_restart(self, error: BaseException) -> bool:
         return False

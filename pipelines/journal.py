@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 5.0
 MAX_SEGMENTS = 128  # then they become one
 
-COUNTS = ("rows_in", "documents", "rejects", "tokens", "scored", "text_bytes")
+COUNTS = ("rows_in", "documents", "rejects", "unreadable", "tokens", "scored", "text_bytes")
 ROWS = pa.schema(
     [
         pa.field("unit", pa.int64(), nullable=False),
@@ -81,7 +81,7 @@ class Journal:
         return len(self._rows) + len(self._new)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Note a written block; stored within `FLUSH_SECONDS`."""
+        """Note a written block; stored now if the last time is `FLUSH_SECONDS` ago, else with a later one."""
         self._new.append({name: row[name] for name in ROWS.names})
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()

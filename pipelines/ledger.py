@@ -27,7 +27,7 @@ def opening_ledger(plan: Plan) -> dict[str, Any]:
         "identity": plan.identity,
         "config_digest": digest(plan.identity),
         "config": {**effective, "transform": None, "base_run": None},
-        "model": {**plan.model_facts},
+        "model": {**(previous.get("model") or {}), **plan.model_facts},
         "tokenizer": {**plan.tokenizer_facts},
         "layout": previous.get("layout"),
         "survey": previous.get("survey"),

@@ -7,19 +7,22 @@ ledger's identity ----------------------+--> the same: resume, else a difference
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
 import xxhash
-from operators.pieces import Piece
 
 from operators.lake import Lake, progress_folder
+from operators.pieces import Piece
 from operators.read import ReadOptions, read_pieces
 from operators.shards import Format, Shard, list_shards
 from pipelines.config import ScoreConfig
 from pipelines.journal import read_table, write_table
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 5
 
@@ -37,7 +40,7 @@ class Listing:
 
     @property
     def digest(self) -> str:
-        lines = [[s.uri, s.format, s.n_bytes, s.tag] for s in self.shards]
+        lines = [[s.uri, *_content(s)] for s in self.shards]
         return xxhash.xxh3_128_hexdigest(json.dumps([lines, self.stop]).encode())
 
     def write(self, lake: Lake, run_id: str) -> None:
@@ -106,7 +109,28 @@ def previous_run(lake: Lake, run_id: str, identity: Mapping[str, Any], listing: 
             + "\nrepeat the command as it was to resume, choose another --run-id, "
             + f"or drop what the run holds with --overwrite {run_id}"
         )
+    _warn_of_touched(Listing.read(lake, run_id), listing)
     return ledger
+
+
+def _warn_of_touched(before: Listing | None, now: Listing) -> None:
+    """Files of another modification time but the same size may be copies, so they do not stop a run."""
+    was = {s.uri: s.tag for s in before.shards} if before else {}
+    touched = [s.uri for s in now.shards if _is_mtime(s.tag) and was.get(s.uri, s.tag) != s.tag]
+    if touched:
+        log.warning(
+            "%s since the run began, at the same size: if the content has changed, the run now mixes old and new",
+            _listed("touched", touched),
+        )
+
+
+def _is_mtime(tag: str) -> bool:
+    return tag.startswith("mtime:")
+
+
+def _content(shard: Shard) -> tuple[str, int, str]:
+    """What must not change under a run: a modification time is no content."""
+    return shard.format, shard.n_bytes, "" if _is_mtime(shard.tag) else shard.tag
 
 
 def listing_changes(before: Listing | None, now: Listing) -> list[str]:
@@ -116,7 +140,8 @@ def listing_changes(before: Listing | None, now: Listing) -> list[str]:
     was, is_now = ({s.uri: s for s in listing.shards} for listing in (before, now))
     added = [uri for uri in is_now if uri not in was]
     removed = [uri for uri in was if uri not in is_now]
-    changed = [_change(was[uri], is_now[uri]) for uri in is_now if uri in was and was[uri] != is_now[uri]]
+    both = [(was[uri], is_now[uri]) for uri in is_now if uri in was]
+    changed = [_change(old, new) for old, new in both if _content(old) != _content(new)]
     lines = [_listed(*item) for item in (("added", added), ("removed", removed), ("changed", changed)) if item[1]]
     if before.stop != now.stop:
         lines.append(f"input: ends at row {before.stop} of its last file, now {now.stop} (--limit)")

@@ -6,21 +6,54 @@ the driver reads the unit's files here, one process each, and rejects those that
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from operators.pieces import Piece
 from operators.read import ReadOptions, read_pieces
+from pipelines.claims import DEATHS_OF_BLOCK, Claims, counted
 
 log = logging.getLogger(__name__)
 
 TRIES = 2
 CHILD = "from pipelines.probe import read_job; read_job()"
 SECONDS = 3600.0  # for one file: it is not slowness that is looked for
+
+
+@dataclass(frozen=True)
+class Dying:
+    """What is known of readers that were killed: units whose files were `probed`, and files found to be `killers`."""
+
+    probed: frozenset[int] = frozenset()
+    killers: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any] | None) -> Dying:
+        return cls() if stored is None else cls(frozenset(stored["probed"]), frozenset(stored["killers"]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"probed": sorted(self.probed), "killers": sorted(self.killers)}
+
+    def with_probed(self, unit: int, found: Iterable[str]) -> Dying:
+        return Dying(self.probed | {unit}, self.killers | set(found))
+
+    @contextlib.contextmanager
+    def reading(self, unit: int, verb: str, claims: Claims) -> Iterator[None]:
+        """Around whatever reads files of a unit.
+
+        Raises:
+            ReaderDiesError: earlier readers were killed there, and nobody has looked for the cause yet.
+        """
+        with counted(f"{verb} {unit}", claims) as deaths:
+            if deaths >= DEATHS_OF_BLOCK and unit not in self.probed:
+                raise ReaderDiesError(unit)
+            yield
 
 
 class ReaderDiesError(RuntimeError):

@@ -28,6 +28,7 @@ class Counts:
     rows_in: int = 0
     documents: int = 0
     rejects: int = 0
+    unreadable: int = 0
     tokens: int = 0
     scored: int = 0
     text_bytes: int = 0
@@ -36,7 +37,7 @@ class Counts:
     blocks: int = 0
 
     def add(self, manifest: dict[str, Any]) -> None:
-        for name in ("rows_in", "documents", "rejects", "tokens", "scored", "text_bytes"):
+        for name in ("rows_in", "documents", "rejects", "unreadable", "tokens", "scored", "text_bytes"):
             setattr(self, name, getattr(self, name) + int(manifest[name]))
         self.blocks += 1
         self.first_block = self.first_block or time.monotonic()

@@ -47,7 +47,7 @@ class RayEngine:
 
         self._stack.enter_context(cluster(self.plan.config.address, self.plan.config.actors))
         self.resources = plan_resources(self.plan, ray.cluster_resources())
-        self.claims = RayClaims.start()
+        self._claims = RayClaims.start()
         _configure()
         return self
 
@@ -55,6 +55,10 @@ class RayEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @property
+    def claims(self) -> Claims:
+        return self._claims
 
     def survey(self, step: UnitStep, units: Sequence[Unit]) -> Iterator[pa.Table]:
         found = _inputs(units).flat_map(_tables_of(step), num_cpus=1)

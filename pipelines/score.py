@@ -106,16 +106,16 @@ def _score(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal)
     work = Work.of(plan, engine, ledger)
     stalls = 0
     for _ in range(MAX_ROUNDS):
-        tasks = work.left(journal)
-        if not tasks:
-            return _settle(plan, journal)
         done = len(journal)
         try:
+            tasks = work.left(journal)
+            if not tasks:
+                return _settle(plan, journal)
             _attempt(plan, engine, ledger, journal, tasks)
         except Exception as error:
             stalls = stalls + 1 if len(journal) == done else 0
             if isinstance(cause := root_cause(error), ReaderDiesError):
-                work.probe(plan, ledger, journal, cause.unit)
+                work.probe(journal, cause.unit)
             elif stalls < MAX_STALLS and engine.may_restart(error):
                 log.warning("%s; starting again what is left", in_one_line(error))
                 time.sleep(FIRST_PAUSE * 2**stalls)
@@ -140,9 +140,10 @@ def _attempt(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journa
 
 def _rows(manifests: Iterable[pa.Table], ledger: dict[str, Any], *, warn: bool) -> Iterator[dict[str, Any]]:
     """`warn`: say what workers found out about the model; an operator in this process has said it already."""
+    facts: dict[str, Any] = {}
     for manifest in manifests:
         metadata = manifest.schema.metadata or {}
-        if SCORER_METADATA in metadata and "device" not in ledger["model"]:
+        if SCORER_METADATA in metadata and not facts:
             facts = json.loads(metadata[SCORER_METADATA])
             ledger["model"] |= facts
             if warn:
@@ -152,14 +153,23 @@ def _rows(manifests: Iterable[pa.Table], ledger: dict[str, Any], *, warn: bool) 
 
 def _check_rejects(plan: Plan, before: dict[str, int], counts: Counts | None, *, finished: bool) -> None:
     limit = plan.config.reject_limit
-    rejects = before["rejects"] + (counts.rejects if counts else 0)
-    rows = before["rows_in"] + (counts.rows_in if counts else 0)
-    if limit is not None and not limit.allows(rejects, rows, finished=finished):
-        raise RunError(
-            f"{rejects:,} of {rows:,} records were rejected, more than --max-rejects {limit} allows; "
-            f'`assay sql {plan.lake.root} "select reason, detail, count(*) from rejects group by all"` shows why. '
-            "The same command with a higher --max-rejects goes on"
-        )
+    if limit is None:
+        return
+    found = {
+        name: before[name] + (getattr(counts, name) if counts else 0) for name in ("rejects", "rows_in", "unreadable")
+    }
+    files = len(plan.listing.shards)
+    if not limit.allows_files(found["unreadable"], files):
+        what = f"{found['unreadable']:,} of {files:,} files could not be read to their end"
+    elif not limit.allows(found["rejects"], found["rows_in"], finished=finished):
+        what = f"{found['rejects']:,} of {found['rows_in']:,} records were rejected"
+    else:
+        return
+    raise RunError(
+        f"{what}, more than --max-rejects {limit} allows; "
+        f'`assay sql {plan.lake.root} "select reason, detail, count(*) from rejects group by all"` shows why. '
+        "The same command with a higher --max-rejects goes on"
+    )
 
 
 def _settle(plan: Plan, journal: Journal) -> dict[str, int]:
@@ -187,7 +197,7 @@ def _settle(plan: Plan, journal: Journal) -> dict[str, int]:
             "records ids with --id-column, which are compared before scoring, and another --run-id"
         )
     _check_rejects(plan, totals, None, finished=True)
-    return totals
+    return {name: count for name, count in totals.items() if name != "unreadable"}
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import functools
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -26,9 +26,9 @@ from operators.lake import Lake
 from operators.read import ReadOptions, read_pieces
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.write import PartWriter, WriteOptions
-from pipelines.claims import DEATHS_OF_BLOCK, Claims, NoClaims, counted
-from pipelines.probe import ReaderDiesError
-from pipelines.survey import read_repeats
+from pipelines.claims import Claims, NoClaims
+from pipelines.probe import Dying
+from pipelines.repeats import read_repeats
 from pipelines.units import Unit
 from schemas.flow import READ
 from schemas.rejects import Reason
@@ -49,14 +49,12 @@ class LostRecordsError(RuntimeError):
 @dataclass(frozen=True)
 class Task:
     """A unit, or what is left of it. `done`: blocks not to be yielded again. `repeats`: the numbers of the files that
-    name its records whose id an earlier record has. `killers`: files that kill their reader, to be rejected unread;
-    `probed`: whether they were looked for in this unit."""
+    name its records whose id an earlier record has. `dying`: files that kill their reader, to be rejected unread."""
 
     unit: Unit
     done: frozenset[int] = frozenset()
     repeats: tuple[int, ...] = ()
-    killers: frozenset[str] = frozenset()
-    probed: bool = False
+    dying: Dying = field(default_factory=Dying)
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,7 @@ class ReadStep:
         Raises:
             ReaderDiesError: earlier readers of this unit were killed, and nobody has looked for the cause yet.
         """
-        with counted(f"read {task.unit.index}", self.claims) as deaths:
-            if deaths >= DEATHS_OF_BLOCK and not task.probed:
-                raise ReaderDiesError(task.unit.index)
+        with task.dying.reading(task.unit.index, "read", self.claims):
             yield from self._placed(task)
 
     def _placed(self, task: Task) -> Iterator[pa.Table]:
@@ -123,7 +119,7 @@ class ReadStep:
         repeats = read_repeats(self.lake, self.run_id, unit.index, task.repeats)
         last = unit.pieces[-1].shard.uri if unit.pieces else None
         yield from self._killed(task)
-        pieces = [piece for piece in unit.pieces if piece.shard.uri not in task.killers]
+        pieces = [piece for piece in unit.pieces if piece.shard.uri not in task.dying.killers]
         for block in read_pieces(pieces, self.options, repeats=repeats, storage_options=self.storage_options):
             if unit.stop is None:
                 yield block
@@ -135,7 +131,7 @@ class ReadStep:
 
     def _killed(self, task: Task) -> Iterator[pa.Table]:
         """A reject for every piece of a file that kills its reader."""
-        pieces = [piece for piece in task.unit.pieces if piece.shard.uri in task.killers]
+        pieces = [piece for piece in task.unit.pieces if piece.shard.uri in task.dying.killers]
         if pieces:
             rows = [{"source": p.shard.uri, "row": p.first_row or -1, **_KILLED_READER} for p in pieces]
             yield pa.Table.from_pylist([{f.name: row.get(f.name) for f in READ} for row in rows], schema=READ)

@@ -7,7 +7,7 @@ left for the rows that have it. A batch is held whole; its values are made a few
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,15 +19,20 @@ from operators.readers.record import Record
 from operators.readers.source import Source
 
 
-def records(source: Source, *, columns: Sequence[str], batch_bytes: int, batch_rows: int) -> Iterator[Record]:
-    """Every row. Holds a batch of at most 1 GiB, and about `batch_bytes` and no more than `batch_rows` of its values.
+def records(
+    source: Source, *, columns: Sequence[str], required: Collection[str], batch_bytes: int, batch_rows: int
+) -> Iterator[Record]:
+    """Every row; columns that are missing and not `required` are null.
+
+    Holds a batch of at most 1 GiB, and about `batch_bytes` and no more than `batch_rows` of its values.
 
     Raises:
-        UnreadableError: the file or a batch of it cannot be decoded, or a column is not there exactly once.
+        UnreadableError: the file or a batch of it cannot be decoded, one of `required` is missing, or a column is
+            there more than once.
         StorageError: as `Source.decoding`.
     """
     with source.decoding(0):
-        batches, leaves = _open(source, columns)
+        batches, leaves = _open(source, columns, required)
     row = 0
     while True:
         with source.decoding(row):
@@ -49,11 +54,11 @@ def records(source: Source, *, columns: Sequence[str], batch_bytes: int, batch_r
         del batch, arrays, parts  # before the next batch takes its place
 
 
-def _open(source: Source, columns: Sequence[str]) -> tuple[Iterator[Any], list[Leaf]]:
+def _open(source: Source, columns: Sequence[str], required: Collection[str]) -> tuple[Iterator[Any], list[Leaf]]:
     messages = Messages(source)
     schema = messages.schema()
-    leaves = find_leaves(schema, columns)
-    included = sorted({schema.get_field_index(leaf.path[0]) for leaf in leaves})
+    leaves = find_leaves(schema, columns, required)
+    included = sorted({schema.get_field_index(leaf.path[0]) for leaf in leaves if leaf.path})
     options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=False)
     return iter(pa.ipc.open_stream(messages, options=options)), leaves
 

@@ -23,7 +23,7 @@ class ReadOptions:
 
     `text_template` writes the text from several columns, instead of `text_column`: "{title}\\n\\n{body}", where `{{`
     and `}}` stand for braces. The value of `prompt_column` is put before the text; `flow.READ.prompt_bytes` says how
-    much of it that is.
+    much of it that is. A label, domain or column to keep that a record or a whole file does not have is null.
 
     A block closes when the bytes of its texts, domains and attributes reach `block_bytes`, or its rows
     `block_documents`. `max_document_bytes`: UTF-8 length, prompt included, above which a text is rejected; None for
@@ -81,8 +81,16 @@ class ReadOptions:
         return max(MAX_LINE_BYTES, 8 * (self.max_document_bytes or 0))
 
     @property
+    def required(self) -> tuple[str, ...]:
+        """The columns that a columnar file must have, those of the text first. Of the others each may be missing."""
+        texts = (self.text_column,) if self.text_template is None else template(self.text_template).columns
+        return _named(*texts, self.prompt_column, self.id_column)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Every column to read, those of the text first."""
-        texts = (self.text_column,) if self.text_template is None else template(self.text_template).columns
-        named = (*texts, self.prompt_column, self.id_column, self.label_column, self.domain_column, *self.keep_columns)
-        return tuple(dict.fromkeys(name for name in named if name is not None))
+        return _named(*self.required, self.label_column, self.domain_column, *self.keep_columns)
+
+
+def _named(*columns: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name in columns if name is not None))

@@ -7,7 +7,7 @@ too: Arrow sets aside what a page's header asks for, up to 2 GiB for a moment wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -24,6 +24,7 @@ def records(
     source: Source,
     *,
     columns: Sequence[str],
+    required: Collection[str],
     batch_bytes: int,
     batch_rows: int,
     start: int = 0,
@@ -32,22 +33,25 @@ def records(
 ) -> Iterator[Record]:
     """Every row of the row groups [`start`, `stop`); `first_row`: the number of the first in the file.
 
+    Columns that are missing and not `required` are null.
+
     Holds about `batch_bytes` of decoded rows at once, and no more than `batch_rows`. The estimate is the mean size of
     a row with all its columns, from the footer. It falls short where a writer stored many equal long strings once, in
     a dictionary; then only `batch_rows` bounds what is held.
 
     Raises:
-        UnreadableError: the file or a page of it cannot be decoded, or a column is not there exactly once.
+        UnreadableError: the file or a page of it cannot be decoded, one of `required` is missing, or a column is
+            there more than once.
         StorageError: as `Source.decoding`.
     """
     with source.decoding(first_row):
         file = pq.ParquetFile(source, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True)
-        leaves = find_leaves(file.schema_arrow, columns)
+        leaves = find_leaves(file.schema_arrow, columns, required)
         groups = range(start, file.metadata.num_row_groups if stop is None else stop)
         promised = first_row + sum(file.metadata.row_group(group).num_rows for group in groups)
         if stop is None and start == 0:
             promised = file.metadata.num_rows
-        batches = _batches(file, groups, [leaf.dotted for leaf in leaves], batch_bytes, batch_rows)
+        batches = _batches(file, groups, [leaf.dotted for leaf in leaves if leaf.path], batch_bytes, batch_rows)
     row = first_row
     while True:
         with source.decoding(row):

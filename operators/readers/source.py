@@ -21,7 +21,7 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from operators.readers.record import UnreadableError
-from operators.storage.remote import options_for, patiently, redact
+from operators.storage.remote import mistyped_option, options_for, patiently, redact
 
 FILE_CHUNK_BYTES = 1 << 20
 STREAM_CHUNK_BYTES = 1 << 12  # a read that meets the break of a stream loses what it had already decoded
@@ -192,7 +192,9 @@ def storage_error(uri: str, error: Exception, options: Mapping[str, Any] | None)
     Raise it `from None`: the library's own error may print the request it sent.
     """
     tried = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    if isinstance(error, PermissionError):
+    if (mistyped := mistyped_option(error, options)) is not None:
+        what = f"cannot read {uri}: {mistyped}"
+    elif isinstance(error, PermissionError):
         what = f"no permission to read {uri}: {error}{tried}; check the credentials, or the rights of the file"
     else:
         what = (

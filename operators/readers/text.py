@@ -11,9 +11,13 @@ from operators.readers.jsonl import BOM
 from operators.readers.record import Record
 from operators.readers.source import Source
 
+NO_PROMPT = ""  # the field for the prompt that a text file does not have
+
 
 def records(source: Source, *, column: str, max_bytes: int) -> Iterator[Record]:
-    """The file's bytes as field `column` of row 0. Reads on only until it is clear that `max_bytes` are exceeded.
+    """The file's bytes as field `column` of row 0, beside a null `NO_PROMPT`.
+
+    Reads on only until it is clear that `max_bytes` are exceeded.
 
     Raises:
         UnreadableError, StorageError: as `Source.decoding`.
@@ -23,4 +27,4 @@ def records(source: Source, *, column: str, max_bytes: int) -> Iterator[Record]:
     with source.decoding(0):
         while len(data) <= max_bytes + len(BOM) and (chunk := stream.read(source.chunk_bytes)):
             data += chunk
-    yield Record(0, {column: bytes(data).removeprefix(BOM)})
+    yield Record(0, {NO_PROMPT: None, column: bytes(data).removeprefix(BOM)})

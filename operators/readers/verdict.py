@@ -57,7 +57,7 @@ class Judge:
 
     def _key(self, record: Record) -> str:
         column = self._options.id_column
-        return f"{self._uri}#{record.row}" if column is None else user_key(record.checked(), column)
+        return generated_key(self._uri, record.row) if column is None else user_key(record.checked(), column)
 
     def _document(self, record: Record, key: str) -> tuple[Row, int]:
         options, fields = self._options, record.checked()
@@ -71,6 +71,11 @@ class Judge:
         if (repeat := self._repeats.get((self._uri, record.row))) is not None:
             raise RejectedError(*repeat)
         return Row(self._uri, record.row, key, text, prompt_bytes, label, domain, attributes), size
+
+
+def generated_key(uri: str, row: int) -> str:
+    """The key of a record without an id."""
+    return f"{uri}#{row}"
 
 
 def user_key(fields: Mapping[str, Any], column: str) -> str:

@@ -26,7 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 from operators.storage.local_file import is_temporary, write_whole
 from operators.storage.object_error import ObjectError, failure
 from operators.storage.object_file import ObjectFile
-from operators.storage.remote import ATTEMPTS, options_for, patiently
+from operators.storage.remote import ATTEMPTS, mistyped_option, options_for, patiently
 
 __all__ = ["ObjectError", "Storage", "is_temporary"]
 
@@ -45,7 +45,7 @@ class Storage:
 
     Raises:
         ValueError: a path is empty, absolute, has a `.` or `..` part, or leads out of a local root by a symbolic link.
-        ObjectError: from every method that reaches the storage.
+        ObjectError: an option that the storage does not know; and from every method that reaches the storage.
     """
 
     root: str
@@ -54,7 +54,12 @@ class Storage:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", options_for(self.root, self.options))
-        filesystem, path = fsspec.core.url_to_fs(self.root, **self.options)
+        try:
+            filesystem, path = fsspec.core.url_to_fs(self.root, **self.options)
+        except TypeError as error:
+            if mistyped_option(error, self.options) is None:
+                raise
+            raise self._failure("open", "", error) from None
         local = isinstance(filesystem, LocalFileSystem)
         object.__setattr__(self, "root", path if local else str(filesystem.unstrip_protocol(path)))
 
@@ -232,10 +237,11 @@ class Storage:
         local = self.is_local
         try:
             return action() if local else patiently(action, attempts=self.attempts)
-        except (FileNotFoundError, ValueError, TypeError, MemoryError):
+        except (FileNotFoundError, ValueError, MemoryError):
             raise
         except Exception as error:  # each storage library raises its own types
-            if local and not isinstance(error, OSError):
+            ours = isinstance(error, TypeError) and mistyped_option(error, self.options) is None
+            if ours or (local and not isinstance(error, OSError)):
                 raise
             # The chain is cut: the library's own words may hold what `redact` takes out.
             raise self._failure(verb, path, error) from None

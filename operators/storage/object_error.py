@@ -11,7 +11,7 @@ import errno
 from collections.abc import Mapping
 from typing import Any
 
-from operators.storage.remote import redact
+from operators.storage.remote import mistyped_option, redact
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -29,6 +29,8 @@ class ObjectError(OSError):
 
 def failure(verb: str, name: str, error: Exception, options: Mapping[str, Any] | None) -> ObjectError:
     """The error to raise for `error`, met when trying to `verb` the object `name`; `options` hold what is left out."""
+    if (mistyped := mistyped_option(error, options)) is not None:
+        return ObjectError(errno.EINVAL, redact(f"cannot {verb} {name}: {mistyped}", options))
     number = getattr(error, "errno", None) or _number(error)
     if number in _FULL:
         advice = "the disk is full, or a quota is used up: make room, then the same command resumes"

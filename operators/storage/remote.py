@@ -1,4 +1,4 @@
-"""What every use of object storage shares: options by protocol, patience with failures, secrets kept out of messages.
+"""What every use of object storage shares: options by protocol, patience with failures.
 
 A request that fails is asked again with growing pauses where waiting may help (throttling, time-outs, dropped
 connections, 5xx), and at once given up where it cannot (no such object, no permission, a full disk). The storage
@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import fsspec
+
+from operators.storage.credentials import redact, secret_names
+from operators.storage.s3_options import with_checksums
+
+__all__ = ["ATTEMPTS", "may_pass", "mistyped_option", "options_for", "patiently", "redact", "secret_names"]
 
 T = TypeVar("T")
 
@@ -27,55 +31,42 @@ _LASTING_ERRNOS = {
 }  # fmt: skip
 _LASTING_NAMES = re.compile(r"Credential|ParamValidation|ProfileNotFound|UnknownService|InvalidRegion|NoSuchBucket")
 _STORAGE_LIBRARIES = ("aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "azure", "requests", "urllib3", "httpx")
-_SECRET_NAME = re.compile(r"key|secret|token|passw|credential|sas|signature", re.IGNORECASE)
-_SECRET_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN")
-_SHORTEST_SECRET = 4
+_S3 = ("s3", "s3a")
+_UNKNOWN_ARGUMENT = re.compile(r"unexpected keyword argument '([^']+)'")
 
 
 def options_for(uri: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """The part of the user's storage options that belongs to `uri`.
 
     Options are given by protocol (`{"s3": {...}, "gs": {...}}`) or flat, then they are for every URI that has one.
-    Local paths take none.
+    Local paths take none. For S3 they say besides how checksums are used, see `with_checksums`.
     """
     last = uri.split("::")[-1] if "://" in uri else uri
     protocol = last.partition("://")[0] if "://" in last else "file"
-    if not options or protocol in ("file", "local"):
+    if protocol in ("file", "local"):
         return {}
-    if set(options) <= set(fsspec.available_protocols()):
-        aliases = [protocol, *({"s3", "s3a"} if protocol in ("s3", "s3a") else ())]
-        return dict(next((options[name] for name in aliases if name in options), {}))
-    return dict(options)
+    own = dict(options or {})
+    if set(own) <= set(fsspec.available_protocols()):
+        aliases = [protocol, *_S3] if protocol in _S3 else [protocol]
+        own = dict(next((own[name] for name in aliases if name in own), {}))
+    return with_checksums(own) if protocol in _S3 else own
 
 
-def secret_names(options: Mapping[str, Any] | None) -> list[str]:
-    """The names, at any depth, of options that look like credentials."""
-    found = []
-    for name, value in (options or {}).items():
-        if isinstance(value, Mapping):
-            found += secret_names(value)
-        elif _SECRET_NAME.search(str(name)) and isinstance(value, str):
-            found.append(str(name))
-    return found
+def mistyped_option(error: BaseException, options: Mapping[str, Any] | None) -> str | None:
+    """What to say where the storage's library does not know an option of `options`; None for any other error."""
+    match = _UNKNOWN_ARGUMENT.search(str(error)) if isinstance(error, TypeError) else None
+    if match is None or match[1] not in _names(options or {}):
+        return None
+    return (
+        f"--storage-options: {match[1]!r} is neither an option of this storage nor a protocol; give its options flat, "
+        'as in {"anon": true}, or by protocol, as in {"s3": {"anon": true}}'
+    )
 
 
-def redact(text: str, options: Mapping[str, Any] | None = None) -> str:
-    """`text` without the credentials that `options` and the environment hold."""
-    secrets = {os.environ.get(name, "") for name in _SECRET_ENVIRONMENT} | set(_secret_values(options))
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***")
-    return text
-
-
-def _secret_values(options: Mapping[str, Any] | None) -> list[str]:
-    found: list[str] = []
-    for name, value in (options or {}).items():
-        if isinstance(value, Mapping):
-            found += _secret_values(value)
-        elif _SECRET_NAME.search(str(name)) and isinstance(value, str):
-            found.append(value)
-    return found
+def _names(options: Mapping[str, Any]) -> set[str]:
+    """The names of options, at any depth."""
+    below = (value for value in options.values() if isinstance(value, Mapping))
+    return {str(name) for name in options}.union(*map(_names, below))
 
 
 def may_pass(error: BaseException) -> bool:

@@ -115,7 +115,7 @@ def test_a_run_that_scores_nothing_says_so(model_folder: Path, corpus: Path, tmp
     done = assay("score", "--model", model_folder, "--input", corpus, "--lake", tmp_path / "l", "--run-id", "r",
                  "--text-column", "nope", "--engine", "inline")  # fmt: skip
     assert "0 documents, 30 rejected" in done.stdout
-    assert "is --text-column right?" in done.stderr
+    assert "is --text-column (or --text-template) right?" in done.stderr
 
 
 @pytest.mark.cluster

@@ -474,18 +474,26 @@ def test_a_nested_string_of_invalid_utf8(tmp_path: Path) -> None:
     "options",
     [
         ReadOptions(text_column="body"),
+        ReadOptions(text_template="{body} {lang}"),
         ReadOptions(id_column="uid"),
-        ReadOptions(label_column="y"),
-        ReadOptions(domain_column="site"),
-        ReadOptions(keep_columns=("lang", "tongue")),
+        ReadOptions(prompt_column="question"),
+        ReadOptions(id_column="uid", keep_columns=("uid",)),
     ],
-    ids=["text", "id", "label", "domain", "keep"],
+    ids=["text", "template", "id", "prompt", "id and keep"],
 )
-def test_a_parquet_file_without_a_column_asked_for(tmp_path: Path, options: ReadOptions) -> None:
+def test_a_parquet_file_without_a_column_it_needs(tmp_path: Path, options: ReadOptions) -> None:
     path = write_parquet(tmp_path / "a.parquet", {"text": ["a"], "lang": ["en"]})
     [row] = read(path, options)
     assert (row["row"], row["key"], row["reason"]) == (-1, None, Reason.UNREADABLE_SHARD)
     assert "the file has: text, lang" in row["detail"]
+
+
+def test_a_parquet_file_without_an_optional_column(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", {"text": ["a", "b"], "lang": ["en", "de"]})
+    rows = read(path, ReadOptions(label_column="y", domain_column="site", keep_columns=("lang", "tongue")))
+    assert verdicts(rows) == {0: "a", 1: "b"}
+    assert [(row["label"], row["domain"]) for row in rows] == [(None, None)] * 2
+    assert [row["attributes"] for row in rows] == [[("lang", "en")], [("lang", "de")]]
 
 
 def test_dotted_and_repeated_column_names(tmp_path: Path) -> None:
@@ -583,11 +591,28 @@ def test_keys_of_broken_lines_and_pieces(tmp_path: Path) -> None:
     assert [k["row"].to_pylist() for k in read_keys(Piece(shard, 20, None, None), options)] == [[3]]
     assert [k["row"].to_pylist() for k in read_keys(Piece(shard, 20, None, 1), options)] == [[4]]
     (tmp_path / "b.parquet").write_bytes(b"broken")
-    (tmp_path / "c.txt").write_bytes(b"text")
-    for shard in (*list_shards([str(tmp_path / "?.[pt]*")]), Shard(str(tmp_path / "gone.jsonl"), "jsonl", 0)):
+    for shard in (*list_shards([str(tmp_path / "*.parquet")]), Shard(str(tmp_path / "gone.jsonl"), "jsonl", 0)):
         assert list(read_keys(Piece(shard), options)) == []
     with pytest.raises(ValueError, match="id_column"):
         next(read_keys(Piece(shard), PLAIN))
+
+
+def test_an_id_may_be_the_generated_key_of_a_text_file(tmp_path: Path) -> None:
+    text_path = tmp_path / "a.txt"
+    text_path.write_text("text")
+    lines = write_lines(tmp_path / "b.jsonl", {"id": f"{text_path}#0", "text": "line"})
+    options = ReadOptions(id_column="id", prompt_column="p")
+    of_text, of_line = (list(read_keys(Piece(shard), options)) for shard in list_shards([str(tmp_path)]))
+    assert of_text == of_line
+    assert of_text[0].to_pylist() == [
+        {"row": 0, "doc_id": doc_id(f"{text_path}#0"), "check": key_check(f"{text_path}#0")}
+    ]
+    assert of_text[0].schema == KEYS
+    assert read(text_path, options)[0]["key"] == f"{text_path}#0"
+    for path in (text_path, lines):
+        repeats = {(str(path), 0): (Reason.DUPLICATE_KEY, "seen")}
+        found = read(path, ReadOptions(id_column="id"), repeats=repeats)
+        assert verdicts(found) == {0: Reason.DUPLICATE_KEY}
 
 
 def test_keys_come_in_tables_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

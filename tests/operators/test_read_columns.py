@@ -90,8 +90,13 @@ def test_paths_that_lead_nowhere(tmp_path: Path, column: str) -> None:
     [row] = read(write(tmp_path / "a.jsonl", rows), domain_column=column, keep_columns=(column,))
     assert (row["text"], row["domain"], row["attributes"]) == ("a", None, [])
     for kind in ("parquet", "arrow"):
-        [row] = read(write(tmp_path / f"a.{kind}", rows), domain_column=column)
-        assert (row["row"], row["reason"]) == (-1, "unreadable_shard")
+        path = write(tmp_path / f"a.{kind}", rows)
+        [row] = read(path, label_column=column, domain_column=column, keep_columns=("text", column))
+        assert (row["text"], row["label"], row["domain"], row["attributes"]) == ("a", None, None, [("text", "a")])
+        # A column that the text or the key needs makes the file unreadable, whatever else it is used for.
+        for needed in ("text_column", "id_column", "prompt_column"):
+            [row] = read(path, **{needed: column}, domain_column=column)
+            assert (row["row"], row["reason"]) == (-1, "unreadable_shard")
         assert f"no column '{column}'; the file has: text, meta, list" in row["detail"]
 
 
@@ -198,4 +203,21 @@ def test_a_prompt_must_be_a_string(tmp_path: Path, prompt: str) -> None:
 def test_templates_and_prompts_do_not_apply_to_text_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("all of it")
     [row] = read(tmp_path / "a.txt", text_template="{a}", prompt_column="p")
-    assert (row["text"], row["prompt_bytes"]) == ("all of it", None)
+    assert (row["text"], row["prompt_bytes"]) == ("all of it", 0)
+    [row] = read(tmp_path / "a.txt", text_column="p", prompt_column="p")
+    assert (row["text"], row["prompt_bytes"]) == ("all of it", 0)
+    assert read(tmp_path / "a.txt")[0]["prompt_bytes"] is None
+    (tmp_path / "a.txt").write_text("")
+    [row] = read(tmp_path / "a.txt", prompt_column="p")
+    assert (row["reason"], row["prompt_bytes"]) == ("empty_text", None)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_missing_column_is_null_in_every_row(tmp_path: Path, kind: str) -> None:
+    rows = [{"text": f"t{i}", "meta": {"url": f"u{i}"}, "a.b": i} for i in range(5)]
+    path = write(tmp_path / f"a.{kind}", rows)
+    options = {"label_column": "meta.label", "domain_column": "meta.url", "keep_columns": ("gone", "a.b", "meta.x.y")}
+    found = read(path, block_documents=2, **options)
+    assert [(row["text"], row["label"], row["domain"], row["attributes"]) for row in found] == [
+        (f"t{i}", None, f"u{i}", [("a.b", str(i))]) for i in range(5)
+    ]

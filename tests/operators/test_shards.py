@@ -60,7 +60,20 @@ def test_the_format_follows_from_the_suffix(name: str, expected: str | None) -> 
 def test_a_file(tmp_path: Path) -> None:
     make(tmp_path, "a.jsonl")
     path = tmp_path / "a.jsonl"
-    assert list_shards([str(path)]) == [Shard(str(path), "jsonl", path.stat().st_size)]
+    stat = path.stat()
+    assert list_shards([str(path)]) == [Shard(str(path), "jsonl", stat.st_size, f"mtime:{stat.st_mtime_ns}")]
+
+
+def test_the_tag_of_a_local_file_is_the_time_it_was_written(tmp_path: Path) -> None:
+    make(tmp_path, "blobs/1", "data/a.txt")
+    (tmp_path / "data" / "b.txt").symlink_to(tmp_path / "blobs" / "1")
+    first, second = 1_700_000_000_123_456_789, 1_700_000_000_123_456_790  # a float cannot tell them apart
+    os.utime(tmp_path / "data" / "a.txt", ns=(first, first))
+    os.utime(tmp_path / "blobs" / "1", ns=(second, second))
+    for given in ("data", "data/*", "data/?.txt"):
+        tags = [shard.tag for shard in list_shards([str(tmp_path / given)])]
+        assert tags == [f"mtime:{first}", f"mtime:{second}"]
+    assert list_shards([f"file://{tmp_path}/data/b.txt"])[0].tag == f"mtime:{second}"
 
 
 def test_a_folder_is_read_with_everything_below_it(tmp_path: Path) -> None:
@@ -107,7 +120,8 @@ def test_relative_paths_and_the_home_folder_become_absolute(tmp_path: Path, monk
     make(tmp_path, "a/b.txt")
     monkeypatch.chdir(tmp_path / "a")
     monkeypatch.setenv("HOME", str(tmp_path))
-    expected = Shard(str(tmp_path / "a" / "b.txt"), "text", 13)
+    path = tmp_path / "a" / "b.txt"
+    expected = Shard(str(path), "text", 13, f"mtime:{path.stat().st_mtime_ns}")
     for given in ("b.txt", ".", "../a", "*", "~/a/b.txt", "~/a/*"):
         assert list_shards([given]) == [expected]
 

@@ -105,12 +105,14 @@ def test_deaths_without_a_culprit_end_the_run() -> None:
 
 def test_stored_claims_outlive_their_process(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
-    assert StoredClaims(lake, "run").begin("0/0") == 0
-    assert StoredClaims(lake, "run").begin("0/0") == 1
-    third = StoredClaims(lake, "run")
+    assert StoredClaims(lake, "run", "digest").begin("0/0") == 0
+    assert StoredClaims(lake, "run", "digest").begin("0/0") == 1
+    assert StoredClaims(lake, "run", "of another input").begun == {}
+    third = StoredClaims(lake, "run", "digest")
     assert third.begin("0/0") == 2
     third.end("0/0")
     third.clear()
-    assert StoredClaims(lake, "run").begin("0/0") == 0
-    (tmp_path / "progress/run_id=run/claims.json").write_text("{broken")
-    assert StoredClaims(lake, "run").begin("0/0") == 0
+    assert StoredClaims(lake, "run", "digest").begin("0/0") == 0
+    for damage in ("{broken", "[]", "{}", '{"of": "digest", "begun": 3}'):
+        (tmp_path / "progress/run_id=run/claims.json").write_text(damage)
+        assert StoredClaims(lake, "run", "digest").begin("0/0") == 0

@@ -15,6 +15,8 @@ import pytest
 import s3
 import small
 
+from pipelines.config import ConfigError, ScoreConfig, read_storage_options
+
 SECRETS = (s3.KEY.encode(), s3.SECRET.encode())
 
 
@@ -120,3 +122,47 @@ def test_credentials_on_the_command_line_are_refused(model_folder: Path) -> None
     assert done.returncode == 2
     assert "holds credentials (key, secret), which every process list shows" in done.stderr
     assert "ijklmnop" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://h/a.jsonl?X-Goog-Signature=s3cret",
+        "https://h/a.jsonl?Expires=5&Signature=s3cret",
+        "https://h/a.jsonl?AWSAccessKeyId=s3cret",
+        "https://h/a.jsonl?X-Amz-Credential=s3cret",
+        "https://a.blob.core.windows.net/c/a.jsonl?sv=2022-11-02&se=2027&sig=s3cret",
+        "https://h/a.jsonl?access_token=s3cret",
+        "https://h/a.jsonl?api_key=s3cret",
+        "https://h/a.jsonl?key=s3cret",
+        "zip://a.jsonl::https://bob:s3cret@h/a.zip",
+    ],
+)
+@pytest.mark.parametrize("field", ["input", "lake", "model"])
+def test_signed_urls_are_refused_and_not_echoed(field: str, uri: str) -> None:
+    with pytest.raises(ConfigError, match=f"--{field}: the .* URI holds credentials") as raised:
+        ScoreConfig.parse(**{"model": "m", "input": "i", "lake": "l", "run_id": "r", field: uri})
+    assert "s3cret" not in str(raised.value)
+
+
+def test_inline_options_are_searched_for_credentials() -> None:
+    for options in (
+        {"client_kwargs": {"headers": {"Authorization": "Bearer s3cret"}}},
+        {"abfs": {"connection_string": "AccountName=a;AccountKey=s3cret"}},
+        {"s3": {"endpoint_url": "http://me:s3cret@host"}},
+        {"hosts": [{"password": "s3cret"}]},
+    ):
+        with pytest.raises(ConfigError, match="--storage-options holds credentials") as raised:
+            read_storage_options(json.dumps(options))
+        assert "s3cret" not in str(raised.value)
+    harmless = {"s3": {"anon": True, "config_kwargs": {"signature_version": "s3v4"}}, "gs": {"token": "anon"}}
+    assert read_storage_options(json.dumps(harmless)) == harmless
+
+
+def test_options_that_are_no_file_are_not_echoed() -> None:
+    for text in ('[{"secret": "s3cret"}]', "secret: s3cret", "secret=s3cret"):
+        with pytest.raises(ConfigError, match=r"--storage-options: .*; give a file") as raised:
+            read_storage_options(text)
+        assert "s3cret" not in str(raised.value)
+    with pytest.raises(ConfigError, match=r"--storage-options gone/options\.yaml: No such file"):
+        read_storage_options("gone/options.yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +24,9 @@ from pipelines import steps, units
 from pipelines.config import ConfigError
 from pipelines.plan import make_plan
 from pipelines.previous import ResumeError
-from pipelines.score import RunError
+from pipelines.repeats import STORED_REPEATS, UnitRepeats
+from pipelines.score import RunError, score_corpus
+from schemas.rejects import Reason
 
 IDS = {"id_column": "id"}
 Lines = list[dict[str, Any]]
@@ -296,3 +299,61 @@ def test_no_record_is_lost_when_a_survey_or_listing_is_damaged(
     assert ledger["totals"]["documents"] == 30
     assert ledger["totals"]["rejects"] == 5
     assert verify(lake) == []
+
+
+def test_files_that_cannot_be_read_count_against_a_share(model_folder: Path, tmp_path: Path) -> None:
+    """One reject stands for all records of such a file."""
+    folder = write(tmp_path / "in", a__jsonl=documents(20), b__parquet="not a Parquet file")
+    with pytest.raises(
+        RunError, match="1 of 2 files could not be read to their end, more than --max-rejects 20% allows"
+    ):
+        runs.run(model_folder, folder, tmp_path / "lake", max_rejects="20%")
+    assert runs.run(model_folder, folder, tmp_path / "lake", max_rejects="50%")["totals"]["rejects"] == 1
+
+
+def test_a_large_file_that_is_gone_when_it_is_read_is_one_reject(
+    model_folder: Path, tmp_path: Path, small_cuts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "in", a__jsonl=documents(3), b__jsonl=documents(40))
+    plan = make_plan(runs.config(model_folder, folder, tmp_path / "lake"))
+    (folder / "b.jsonl").unlink()
+    ledger = score_corpus(plan)
+    assert ledger["survey"]["units"] > 3
+    (reject,) = rows(tmp_path / "lake", "rejects", order="source").to_pylist()
+    assert (reject["row"], reject["reason"]) == (-1, "unreadable_shard")
+    assert ledger["totals"]["rejects"] == 1
+    assert verify(Lake(str(tmp_path / "lake"))) == []
+
+
+def test_a_touched_file_is_told_and_goes_on(
+    model_folder: Path, corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs.run(model_folder, corpus, tmp_path / "lake")
+    os.utime(corpus / "d.txt", ns=(1, 1))
+    runs.run(model_folder, corpus, tmp_path / "lake")
+    assert f"1 file touched: {corpus}/d.txt since the run began, at the same size" in caplog.text
+
+
+def test_a_resumed_run_keeps_what_was_found_out_of_the_model(model_folder: Path, tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", a__jsonl=[*documents(10), {"id": "bad"}])
+    with pytest.raises(RunError, match="max-rejects"):
+        runs.run(model_folder, folder, tmp_path / "lake", max_rejects="1%")
+    ledger = runs.run(model_folder, folder, tmp_path / "lake")
+    assert (ledger["model"]["dtype"], ledger["model"]["device"]) == ("float32", "cpu")
+
+
+def test_repeats_of_a_unit_are_a_mapping() -> None:
+    rows_ = [
+        {"unit": 0, "source": s, "row": r, "is_collision": c, "first_source": f, "first_row": n}
+        for s, r, c, f, n in [("a", 5, False, "a", 1), ("a", 9, True, "z", 0), ("b", 0, False, "a", 1)]
+    ]
+    found = UnitRepeats(pa.Table.from_pylist(rows_, schema=STORED_REPEATS))
+    assert dict(found) == {
+        ("a", 5): (Reason.DUPLICATE_KEY, "a#1 has the same key and comes first"),
+        ("a", 9): (Reason.HASH_COLLISION, "z#0 has another key of the same doc_id and comes first"),
+        ("b", 0): (Reason.DUPLICATE_KEY, "a#1 has the same key and comes first"),
+    }
+    assert len(found) == 3
+    for absent in (("a", 6), ("a", 10), ("c", 0), ("b", 1)):
+        assert absent not in found
+    assert not UnitRepeats(STORED_REPEATS.empty_table())

@@ -23,8 +23,8 @@ def name(unit: int, block: int) -> str:
 
 def row(unit: int, block: int, *, is_last: bool = False, rejects: int = 0) -> dict[str, Any]:
     return {"unit": unit, "block": block, "is_last": is_last, "part": name(unit, block), "rows_in": 3 + rejects,
-            "rejects_part": name(block, unit) if rejects else None, "documents": 3, "rejects": rejects, "tokens": 30,
-            "scored": 27, "text_bytes": 100, "extra": "ignored"}  # fmt: skip
+            "rejects_part": name(block, unit) if rejects else None, "documents": 3, "rejects": rejects,
+            "unreadable": 0, "tokens": 30, "scored": 27, "text_bytes": 100, "extra": "ignored"}  # fmt: skip
 
 
 def put(lake: Lake, entry: dict[str, Any]) -> None:

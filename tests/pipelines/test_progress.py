@@ -9,8 +9,10 @@ import pytest
 from pipelines import progress
 from pipelines.progress import Counts, Progress, Share, duration
 
-MANIFEST = {"rows_in": 3, "documents": 2, "rejects": 1, "tokens": 1000, "scored": 998, "text_bytes": 4000,
-            "unit": 0, "is_last": False}  # fmt: skip
+MANIFEST = {
+    "rows_in": 3, "documents": 2, "rejects": 1, "unreadable": 0, "tokens": 1000, "scored": 998, "text_bytes": 4000,
+    "unit": 0, "is_last": False,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
