@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,12 +18,14 @@ from typing import Any
 
 from operators.pieces import Piece
 from operators.read import ReadOptions, read_pieces
+from pipelines.causes import in_one_line
 from pipelines.claims import DEATHS_OF_BLOCK, Claims, counted
 
 log = logging.getLogger(__name__)
 
 TRIES = 2
 CHILD = "from pipelines.probe import read_job; read_job()"
+_DYING = re.compile(r"^ReaderDiesError: reading unit (\d+) of the input ended its process")
 SECONDS = 3600.0  # for one file: it is not slowness that is looked for
 
 
@@ -52,19 +55,22 @@ class Dying:
         """
         with counted(f"{verb} {unit}", claims) as deaths:
             if deaths >= DEATHS_OF_BLOCK and unit not in self.probed:
-                raise ReaderDiesError(unit)
+                raise ReaderDiesError.of(unit)
             yield
 
 
 class ReaderDiesError(RuntimeError):
-    """Reading a unit ended its process again and again; `unit` is its index."""
+    """Reading a unit ended its process again and again."""
 
-    def __init__(self, unit: int) -> None:
-        super().__init__(unit)
-        self.unit = unit
+    @classmethod
+    def of(cls, unit: int) -> ReaderDiesError:
+        return cls(f"reading unit {unit} of the input ended its process again and again")
 
-    def __str__(self) -> str:
-        return f"reading unit {self.unit} of the input ended its process again and again"
+
+def dying_unit(error: BaseException) -> int | None:
+    """The unit that a `ReaderDiesError` names; None for any other error. An engine may hand on its text alone."""
+    match = _DYING.search(in_one_line(error))
+    return None if match is None else int(match[1])
 
 
 def killers(pieces: Iterable[Piece], options: ReadOptions, storage_options: Mapping[str, Any] | None) -> list[str]:

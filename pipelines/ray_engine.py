@@ -97,7 +97,8 @@ class RayEngine:
         while error is not None and error not in chain:
             chain.append(error)
             error = getattr(error, "cause", None) or error.__cause__  # type: ignore[assignment]
-        from_step = any(isinstance(e, ray.exceptions.RayTaskError) for e in chain)
+        ours = (ray.exceptions.RayTaskError, ray.exceptions.UnserializableException)
+        from_step = any(isinstance(e, ours) for e in chain)
         return not from_step and any(isinstance(e, ray.exceptions.RayError) for e in chain)
 
 

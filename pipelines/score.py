@@ -24,13 +24,13 @@ from typing import Any
 import pyarrow as pa
 
 from operators.lake import PART_TABLES, Part
-from pipelines.causes import in_one_line, root_cause
+from pipelines.causes import in_one_line
 from pipelines.config import ConfigError
 from pipelines.engines import Engine, make_engine
 from pipelines.journal import Journal
 from pipelines.ledger import fix_layout, now, opening_ledger
 from pipelines.plan import Plan
-from pipelines.probe import ReaderDiesError
+from pipelines.probe import dying_unit
 from pipelines.progress import Counts, Progress, Share
 from pipelines.steps import SCORER_METADATA, Task
 from pipelines.work import Work
@@ -114,8 +114,8 @@ def _score(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal)
             _attempt(plan, engine, ledger, journal, tasks)
         except Exception as error:
             stalls = stalls + 1 if len(journal) == done else 0
-            if isinstance(cause := root_cause(error), ReaderDiesError):
-                work.probe(journal, cause.unit)
+            if (unit := dying_unit(error)) is not None:
+                work.probe(journal, unit)
             elif stalls < MAX_STALLS and engine.may_restart(error):
                 log.warning("%s; starting again what is left", in_one_line(error))
                 time.sleep(FIRST_PAUSE * 2**stalls)

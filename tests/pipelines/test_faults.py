@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -197,3 +199,38 @@ def test_a_hash_collision_is_a_reject_with_that_reason(
     (reject,) = rows(tmp_path / "lake", "rejects", order="source").to_pylist()
     assert (reject["row"], reject["key"], reject["reason"]) == (2, "second", "hash_collision")
     assert reject["detail"] == f"{corpus}#0 has another key of the same doc_id and comes first"
+
+
+DYING_WORKERS = """
+import os, signal, sys
+if any("default_worker" in word or "read_job" in word for word in sys.orig_argv):
+    from operators.readers import jsonl
+    read = jsonl.records
+
+    def records(source, **how):
+        if source.uri.endswith("b.jsonl"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(source, **how)
+
+    jsonl.records = records
+"""
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_under_ray_too_a_file_that_kills_its_reader_is_rejected(model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abc":
+        write_lines(folder / f"{name}.jsonl", [f"a text of {name}", f"another of {name}"])
+    (tmp_path / "sitecustomize.py").write_text(DYING_WORKERS)
+    command = [sys.executable, "-c", "from jobs.cli import main; main()", "score", "--model", model_folder, "--input",
+               folder, "--lake", tmp_path / "lake", "--run-id", "run", "--id-column", "text", "--context", "64",
+               "--actors", "1"]  # fmt: skip
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    rejects = rows(tmp_path / "lake", "rejects", order="source").to_pylist()
+    assert [(Path(r["source"]).name, r["row"], r["reason"]) for r in rejects] == [("b.jsonl", -1, "killed_worker")]
+    assert len(rows(tmp_path / "lake", "documents")) == 4
+    assert verify(Lake(str(tmp_path / "lake"))) == []
