@@ -130,7 +130,7 @@ class ScoreConfig(BaseModel):
     def _overwrite_names_the_run(self) -> ScoreConfig:
         if self.overwrite is not None and self.overwrite != self.run_id:
             raise ValueError(
-                f"overwrite names {self.overwrite!r}, the run is {self.run_id!r}: "
+                f"--overwrite: it names {self.overwrite!r}, the run is {self.run_id!r}: "
                 "repeat the run id there to drop what the run holds"
             )
         return self
@@ -138,13 +138,13 @@ class ScoreConfig(BaseModel):
     @model_validator(mode="after")
     def _one_source_of_text(self) -> ScoreConfig:
         if self.text_template is not None and "text_column" in self.model_fields_set:
-            raise ValueError("text_column and text_template both say where the text is: give one")
+            raise ValueError("--text-column: --text-template says where the text is already; give one of them")
         return self
 
     @model_validator(mode="after")
     def _stride_fits(self) -> ScoreConfig:
         if self.stride is not None and self.context is not None and self.stride >= self.context:
-            raise ValueError(f"stride {self.stride} must be smaller than context {self.context}")
+            raise ValueError(f"--stride: {self.stride} must be smaller than the context, {self.context}")
         return self
 
     @classmethod
@@ -256,8 +256,11 @@ def read_job(path: str | Path) -> dict[str, Any]:
 def _faults(error: ValidationError) -> str:
     lines = []
     for fault in error.errors():
-        name = "--" + str(fault["loc"][0]).replace("_", "-") if fault["loc"] else "job"
         message = fault["msg"].removeprefix("Value error, ")
+        if not fault["loc"]:  # of several fields: the message names them
+            lines.append(message)
+            continue
+        name = "--" + str(fault["loc"][0]).replace("_", "-")
         if fault["type"] == "missing":
             message = "is needed"
         elif fault["type"] == "extra_forbidden":

@@ -257,7 +257,7 @@ def test_overwrite_starts_anew_and_wants_the_run_id(model_folder: Path, corpus: 
     runs.run(model_folder, corpus, lake.root)
     runs.run(model_folder, corpus, lake.root, "other")
     (corpus / "a.jsonl").unlink()
-    with pytest.raises(ConfigError, match="overwrite names 'runn', the run is 'run'"):
+    with pytest.raises(ConfigError, match=r"^--overwrite: it names 'runn', the run is 'run'"):
         runs.config(model_folder, corpus, lake.root, overwrite="runn")
     ledger = runs.run(model_folder, corpus, lake.root, overwrite="run")
     assert ledger["totals"]["documents"] == 48
