@@ -33,11 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.Server]:
     root = tmp_path_factory.mktemp("s3") / "buckets"
     for bucket in ("bucket", "other"):
         (root / bucket).mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch, s3.server(root) as running:
-        for name in s3.environment(""):
-            patch.delenv(name, raising=False)
-        for name in ("AWS_RESPONSE_CHECKSUM_VALIDATION", "AWS_REQUEST_CHECKSUM_CALCULATION"):
-            patch.setenv(name, running.environment[name])
+    with pytest.MonkeyPatch.context() as patch, s3.lone_server(root) as running:
         patch.setattr(remote, "FIRST_PAUSE", 0.0)
         fill(Storage("s3://bucket/lake", running.options))
         for uri in ("s3://bucket", "s3://bucket/lake-beside", "s3://other"):

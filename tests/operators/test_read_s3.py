@@ -41,11 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.Server]:
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("b.jsonl.gz", gzip.compress(b'{"text": "zipped"}'))
     (root / "corpus" / "b.zip").write_bytes(packed.getvalue())
-    with pytest.MonkeyPatch.context() as patch, s3.server(root) as running:
-        for name in s3.environment(""):
-            patch.delenv(name, raising=False)
-        for name in ("AWS_RESPONSE_CHECKSUM_VALIDATION", "AWS_REQUEST_CHECKSUM_CALCULATION"):
-            patch.setenv(name, running.environment[name])
+    with pytest.MonkeyPatch.context() as patch, s3.lone_server(root) as running:
         patch.setattr("operators.storage.remote.FIRST_PAUSE", 0.0005)
         yield running
 

@@ -25,11 +25,7 @@ Requests = list[tuple[str, dict[str, Any]]]
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.Server]:
     root = tmp_path_factory.mktemp("s3") / "buckets"
     (root / "bucket").mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch, s3.server(root) as running:
-        for name in s3.environment(""):
-            patch.delenv(name, raising=False)
-        for name in ("AWS_RESPONSE_CHECKSUM_VALIDATION", "AWS_REQUEST_CHECKSUM_CALCULATION"):
-            patch.setenv(name, running.environment[name])
+    with s3.lone_server(root) as running:
         yield running
 
 

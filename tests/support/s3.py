@@ -18,8 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 KEY, SECRET = "assaytestkey", "assaytestsecretvalue"
 START_SECONDS = 20.0
+CHECKSUMS = ("AWS_RESPONSE_CHECKSUM_VALIDATION", "AWS_REQUEST_CHECKSUM_CALCULATION")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,18 @@ def server(root: Path) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait(10)
+
+
+@contextmanager
+def lone_server(root: Path) -> Iterator[Server]:
+    """As `server`, for tests that reach it by options: this process's own AWS settings are put aside meanwhile."""
+    with pytest.MonkeyPatch.context() as patch, server(root) as running:
+        for name, value in running.environment.items():
+            if name in CHECKSUMS:
+                patch.setenv(name, value)
+            else:
+                patch.delenv(name, raising=False)
+        yield running
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
