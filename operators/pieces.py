@@ -24,8 +24,7 @@ class Piece:
     """A part of a file: of JSON Lines the lines that begin at bytes [`start`, `stop`), of Parquet the row groups.
 
     `stop`: None for the end of the file. `first_row`: number of the first record in its file, None where it is not
-    known yet. Compressed, text and Arrow files, and files within
-    archives, are read whole.
+    known yet. Compressed, text and Arrow files, and files within archives, are read whole.
 
     Raises:
         ValueError: `start`, `stop` or `first_row` is out of range, or this file cannot be read in parts.

@@ -3,9 +3,9 @@
     keys of every unit (doc_id, check, unit, row) -> Parquet on local disk -> DuckDB: first record of each doc_id wins
                                                   -> repeats: one row a record that comes later
 
-DuckDB sorts and joins out of core: `memory_limit` bounds what it holds, the rest is on disk (24 bytes a record before
-compression). `check` is a second hash of the key, independent of `doc_id`: two records of one doc_id with different
-checks have different keys, which is a hash collision and not a repeated id.
+DuckDB sorts and joins out of core: `memory_limit` bounds what it holds, the rest is on disk (17 bytes a record).
+`check` is a second hash of the key, independent of `doc_id`: two records of one doc_id with different checks have
+different keys, which is a hash collision and not a repeated id.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ order by all
 class RepeatFinder:
     """A context: `add` tables of schema `KEYS` in any order, then read `repeats` once.
 
-    Needs local disk in the folder for temporary files: about 24 bytes a record, and as much again while it sorts.
+    Needs local disk in the folder for temporary files: about 17 bytes a record, and as much again while it sorts.
     """
 
     def __init__(self, memory_limit: str = MEMORY_LIMIT) -> None:

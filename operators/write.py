@@ -22,8 +22,6 @@ from operators.precision import Precision, at_precision
 from operators.rows import Ids, document_rows, reject_rows, scored_documents, token_rows
 from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TOKENS, Reason, Table, check_run_id, flow
 
-WHOLE_FILES = (Reason.UNREADABLE_SHARD, Reason.KILLED_WORKER)  # rejects that may stand for many records
-
 MANIFEST = pa.schema(
     [
         pa.field("part", pa.string()),  # NULL where the block held no document
@@ -177,13 +175,19 @@ class PartWriter:
             return {"rejects": 0, "unreadable": 0}
         name = rejects_part_name(zip(rejects["source"].to_pylist(), rejects["row"].to_pylist(), strict=True))
         self._write(REJECTS, name, rejects)
-        unreadable = pc.sum(pc.is_in(rejects["reason"], pa.array([reason.value for reason in WHOLE_FILES]))).as_py()
-        return {"rejects_part": name, "rejects": rejects.num_rows, "unreadable": unreadable}
+        return {"rejects_part": name, "rejects": rejects.num_rows, "unreadable": _unreadable(rejects)}
 
     def _write(self, declared: Table, name: str, table: pa.Table) -> int:
         data = encode(table, declared)
         self.lake.storage.write(Part(declared.name, self.options.run_id, name).path, memoryview(data))
         return int(data.size)
+
+
+def _unreadable(rejects: pa.Table) -> int:
+    """How many rejects stand for a file or a piece. A document that killed its worker has a key, a file has none."""
+    broken = pc.equal(rejects["reason"], Reason.UNREADABLE_SHARD.value)
+    killed = pc.and_(pc.equal(rejects["reason"], Reason.KILLED_WORKER.value), pc.is_null(rejects["key"]))
+    return int(pc.sum(pc.or_(broken, killed)).as_py())
 
 
 def _origins(table: pa.Table) -> list[Origin]:

@@ -81,16 +81,6 @@ class StoredClaims(MemoryClaims):
         self.lake.storage.delete(self.path)
 
 
-class NoClaims:
-    """For a caller that keeps no count."""
-
-    def begin(self, name: str) -> int:
-        return 0
-
-    def end(self, name: str) -> None:
-        pass
-
-
 Step = Callable[[pa.Table], pa.Table]
 
 

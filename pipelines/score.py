@@ -37,9 +37,8 @@ from pipelines.work import Work
 
 log = logging.getLogger(__name__)
 
-MAX_ROUNDS = 1000  # of doing what is left
-MAX_STALLS = 3  # restarts in a row that bring no block
-FIRST_PAUSE = 2.0  # seconds before such a restart; doubles
+MAX_STALLS = 3  # rounds in a row that bring no block
+FIRST_PAUSE = 2.0  # seconds before the machinery is started again; doubles with every stall
 
 
 class RunError(RuntimeError):
@@ -54,24 +53,25 @@ def score_corpus(plan: Plan) -> dict[str, Any]:
         KeyboardInterrupt: after the ledger says "interrupted".
     """
     lake, run_id = plan.lake, plan.config.run_id
-    if plan.config.overwrite:
-        lake.remove_run(run_id)
     journal = Journal.open(lake, run_id)
     if plan.finished and _is_whole(plan, journal):
         return plan.previous or {}
     ledger = opening_ledger(plan)
     started = time.monotonic()
     spent = float(ledger.get("seconds") or 0.0)
+    begun = False  # before that nothing in the lake may change: the cluster may not be there at all
     try:
         with _terminable(), make_engine(plan) as engine, _terminable():
+            begun = True
             _begin(plan, engine, ledger, journal)
             totals = _score(plan, engine, ledger, journal)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         ledger |= {"state": "interrupted" if interrupted else "failed", "seconds": spent + time.monotonic() - started}
         with contextlib.suppress(OSError):  # the storage may be what failed; the first error is the one to show
-            journal.flush()
-            lake.write_run(run_id, ledger)
+            if begun:
+                journal.flush()
+                lake.write_run(run_id, ledger)
         if interrupted or isinstance(error, RunError | ConfigError) or not isinstance(error, Exception):
             raise
         raise RunError(in_one_line(error)) from error
@@ -93,6 +93,8 @@ def _is_whole(plan: Plan, journal: Journal) -> bool:
 
 def _begin(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal) -> None:
     """Say that the run is under way, and drop a journal that does not belong to it."""
+    if plan.config.overwrite:
+        plan.lake.remove_run(plan.config.run_id)
     resources = engine.resources
     if not fix_layout(plan, ledger, workers=resources.actors, on_gpu=resources.gpus > 0):
         journal.clear()
@@ -105,24 +107,28 @@ def _score(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal)
     """Do what is left until nothing is, and return the totals."""
     work = Work.of(plan, engine, ledger)
     stalls = 0
-    for _ in range(MAX_ROUNDS):
+    while True:
         done = len(journal)
+        failure: Exception | None = None
         try:
             tasks = work.left(journal)
             if not tasks:
                 return _settle(plan, journal)
             _attempt(plan, engine, ledger, journal, tasks)
         except Exception as error:
-            stalls = stalls + 1 if len(journal) == done else 0
             if (unit := dying_unit(error)) is not None:
                 work.probe(journal, unit)
-            elif stalls < MAX_STALLS and engine.may_restart(error):
-                log.warning("%s; starting again what is left", in_one_line(error))
-                time.sleep(FIRST_PAUSE * 2**stalls)
-            else:
+                continue
+            if not engine.may_restart(error):
                 raise
+            failure = error
         journal.forget_lost()
-    raise RunError("parts vanish from the lake as they are written: does something else write or clean this run?")
+        stalls = 0 if len(journal) > done else stalls + 1
+        if stalls >= MAX_STALLS:
+            raise failure or RunError("parts vanish as they are written: does something else clean this lake?")
+        if failure is not None:
+            log.warning("%s; starting again what is left", in_one_line(failure))
+            time.sleep(FIRST_PAUSE * 2**stalls)
 
 
 def _attempt(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal, tasks: Sequence[Task]) -> None:

@@ -26,7 +26,7 @@ from operators.lake import Lake
 from operators.read import ReadOptions, read_pieces
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.write import PartWriter, WriteOptions
-from pipelines.claims import Claims, NoClaims
+from pipelines.claims import Claims
 from pipelines.probe import Dying
 from pipelines.repeats import read_repeats
 from pipelines.units import Unit
@@ -87,13 +87,14 @@ class ReadStep:
         lake: Lake,
         run_id: str,
         storage_options: Mapping[str, Any] | None,
-        claims: Claims | None = None,
+        claims: Claims,
     ) -> None:
         self.options, self.lake, self.run_id, self.storage_options = options, lake, run_id, storage_options
-        self.claims = claims or NoClaims()
+        self.claims = claims
 
     def __call__(self, task: Task) -> Iterator[pa.Table]:
-        """
+        """The blocks of a task, in order.
+
         Raises:
             ReaderDiesError: earlier readers of this unit were killed, and nobody has looked for the cause yet.
         """

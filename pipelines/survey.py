@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from operators.pieces import Piece, count_lines
+from operators.pieces import Piece, count_lines, numbered
 from operators.read import ReadOptions, read_keys
 from pipelines.claims import Claims
 from pipelines.probe import Dying
@@ -78,22 +78,23 @@ def units_to_count(units: Iterable[Unit]) -> list[Unit]:
 
 
 def with_first_rows(units: Sequence[Unit], lines: pa.Table) -> list[Unit]:
-    """The units with every piece's `first_row` known, from the lines of the pieces before it."""
+    """The units with every piece's `first_row` known; pieces in which no line begins are left out."""
     counted = {(row["unit"], row["piece"]): row["lines"] for row in lines.to_pylist()}
-    placed, reached = [], ("", 0)
+    cut: dict[str, list[tuple[Piece, int]]] = {}
     for unit in units:
-        pieces = []
         for place, piece in enumerate(unit.pieces):
-            if (unit.index, place) not in counted:
-                pieces.append(piece)
-                continue
-            uri, row = reached if reached[0] == piece.shard.uri else (piece.shard.uri, 0)
-            n_lines = counted[unit.index, place]
-            if n_lines or not piece.start:  # a later piece in which no line begins has no row to be rejected at
-                pieces.append(replace(piece, first_row=row))
-            reached = (uri, row + n_lines)
-        placed.append(replace(unit, pieces=tuple(pieces)))
-    return placed
+            if _is_cut(piece):
+                cut.setdefault(piece.shard.uri, []).append((piece, counted[unit.index, place]))
+    known = {(p.shard.uri, p.start): p for pairs in cut.values() for p in numbered(*zip(*pairs, strict=True))}
+    return [replace(unit, pieces=tuple(_known(unit, known))) for unit in units]
+
+
+def _known(unit: Unit, known: Mapping[tuple[str, int], Piece]) -> Iterator[Piece]:
+    for piece in unit.pieces:
+        if not _is_cut(piece):
+            yield piece
+        elif (placed := known.get((piece.shard.uri, piece.start))) is not None:
+            yield placed
 
 
 def _is_cut(piece: Piece) -> bool:

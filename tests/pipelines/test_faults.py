@@ -21,9 +21,11 @@ from runs import rows
 
 from operators import identity, read
 from operators.lake import Lake
+from operators.storage import Storage
 from operators.verify import verify
 from pipelines import probe, units
 from pipelines.config import ConfigError
+from pipelines.journal import Journal
 from pipelines.plan import Plan, digest, make_plan
 from pipelines.score import RunError
 
@@ -44,6 +46,7 @@ def test_a_document_that_kills_its_worker_is_rejected_and_the_rest_is_scored(tmp
     ledger = runs.run(model, corpus, tmp_path / "lake", **more)
     rejects = rows(tmp_path / "lake", "rejects", order="source").to_pylist()
     assert [(r["row"], r["reason"]) for r in rejects] == [(4, "killed_worker")]
+    assert Journal.open(Lake(str(tmp_path / "lake")), "run").done().counts["unreadable"] == 0  # no file was to blame
     assert ledger["totals"]["documents"] == 8
     corpus.write_text("".join(corpus.read_text().splitlines(keepends=True)[i] for i in range(9) if i != 4))
     runs.run(model, corpus, tmp_path / "without", trust_remote_code=True)
@@ -87,6 +90,7 @@ def test_a_file_that_kills_its_reader_is_found_and_rejected(
     assert ("b.jsonl", -1, "killed_worker") in [(Path(r["source"]).name, r["row"], r["reason"]) for r in rejects]
     assert ledger["totals"]["documents"] == (3 if verb == "compare" else 4)
     assert ledger["dying"] == {"probed": [0], "killers": [f"{folder}/b.jsonl"]}
+    assert Journal.open(lake, "run").done().counts["unreadable"] == 1
     assert verify(lake) == []
     assert runs.run(model_folder, folder, lake.root, **more) == ledger
 
@@ -234,3 +238,28 @@ def test_under_ray_too_a_file_that_kills_its_reader_is_rejected(model_folder: Pa
     assert [(Path(r["source"]).name, r["row"], r["reason"]) for r in rejects] == [("b.jsonl", -1, "killed_worker")]
     assert len(rows(tmp_path / "lake", "documents")) == 4
     assert verify(Lake(str(tmp_path / "lake"))) == []
+
+
+def test_overwrite_drops_nothing_where_the_run_cannot_even_start(model_folder: Path, tmp_path: Path) -> None:
+    corpus = write_lines(tmp_path / "corpus.jsonl", ["one"])
+    ledger = runs.run(model_folder, corpus, tmp_path / "lake")
+    address = f"127.0.0.1:{s3.free_port()}"
+    with pytest.raises(ConfigError, match="no Ray cluster answers"):
+        runs.run(model_folder, corpus, tmp_path / "lake", engine="ray", address=address, overwrite="run")
+    assert Lake(str(tmp_path / "lake")).read_run("run") == ledger
+    assert len(rows(tmp_path / "lake", "documents")) == 1
+
+
+def test_parts_that_vanish_as_they_are_written_end_the_run(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write_lines(tmp_path / "corpus.jsonl", ["one"])
+    write = Storage.write
+
+    def lose_tokens(self: Storage, path: str, data: bytes | memoryview) -> None:
+        if not path.startswith("tokens/"):
+            write(self, path, data)
+
+    monkeypatch.setattr(Storage, "write", lose_tokens)
+    with pytest.raises(RunError, match="parts vanish as they are written"):
+        runs.run(model_folder, corpus, tmp_path / "lake")
