@@ -10,7 +10,7 @@ file too. Every column the schema declares is there, NULL where a run did not ke
 opens no part to find them out (`union_by_name` opens all): a query reads footers and columns of the runs it names, and
 nothing else. The price: it lists the parts of all runs, a thousand a request in an object store; `connect(runs=...)`
 lists fewer. Leaving out parts without a receipt is a semi-join on the file's name, which prunes whole files and costs a
-tenth of a plain scan.
+tenth of a plain scan. In the same way a score's macro leaves out all of them where roll-ups answer.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ _PARTITIONS: Mapping[str, tuple[str, ...]] = {
 # Rows that DuckDB is to expect when it decides which side of a join to hold in memory: only their order matters.
 _EXPECTED_ROWS = {TOKENS.name: 10**9, PAIRS.name: 10**9, DOCUMENTS.name: 10**6, REJECTS.name: 10**4}
 _NO_ROWS = "limit (select 0)"
+
+# What `tokens` is made of, in a schema of its own: rows with the name of their file, and the names that have a receipt.
+_PARTS = "parts"
+_TOKENS_OF_PARTS, _RECEIPTS = f"{_PARTS}.tokens_by_file", f"{_PARTS}.receipts"
 
 
 # Views
@@ -105,11 +109,21 @@ def _parquet_view(root: str, table: Table, runs: Sequence[str] | None) -> str:
         union all by name
         select * from read_parquet({_globs(root, table, runs)}, schema := {_declared(table)}, filename := true,
             allow_empty := true)"""
-    where = ""
     if table is TOKENS:
-        twin = r"regexp_replace(file, '/documents/([^/]+/[^/]+)$', '/tokens/\1')"
-        where = f"where filename in (select {twin} from glob({_globs(root, DOCUMENTS, runs)}))"
-    return f"create or replace view {table.name} as select {', '.join(columns)} from ({rows}) {where}"
+        return f"create or replace view {_TOKENS_OF_PARTS} as select {', '.join(columns)}, filename from ({rows})"
+    return f"create or replace view {table.name} as select {', '.join(columns)} from ({rows})"
+
+
+def _receipts_view(root: str, runs: Sequence[str] | None) -> str:
+    """The tokens parts that have a receipt."""
+    twin = r"regexp_replace(file, '/documents/([^/]+/[^/]+)$', '/tokens/\1')"
+    return f"create or replace view {_RECEIPTS} as select {twin} as filename from glob({_globs(root, DOCUMENTS, runs)})"
+
+
+def _tokens(unwanted: str) -> str:
+    """The rows of `tokens`, or none where the condition holds: then no name matches, and DuckDB opens no part."""
+    names = f"select case when {unwanted} then '' else filename end from {_RECEIPTS}"
+    return f"select * exclude (filename) from {_TOKENS_OF_PARTS} where filename in ({names})"
 
 
 def _runs_view(root: str, runs: Sequence[str] | None) -> str:
@@ -127,18 +141,24 @@ def _create_catalog(
 ) -> None:
     """Views, macros and comments.
 
-    DuckDB binds the body of a macro when it is made, and binding a view lists the lake. So the macros are made over
-    empty stand-ins for the views, and the views take their place afterwards.
+    DuckDB binds the body of a macro when it is made, and binding a view lists the lake. So the macros, and `tokens`
+    over its parts, are made over empty stand-ins for the views, and the views take their place afterwards.
     """
+    connection.execute(f"create schema {_PARTS}")
+    connection.execute(f"create view {_RECEIPTS} as select null::VARCHAR as filename where false")
     for table in TABLES:
-        more = "".join(f", {sql} as {_name(name)}" for name, sql in table.view_columns.items())
-        connection.execute(f"create view {table.name} as select *{more} from ({_typed_nothing(table)})")
-    create_macros(connection)
+        name, more = table.name, "".join(f", {sql} as {_name(name)}" for name, sql in table.view_columns.items())
+        if table is TOKENS:
+            name, more = _TOKENS_OF_PARTS, f"{more}, null::VARCHAR as filename"
+        connection.execute(f"create view {name} as select *{more} from ({_typed_nothing(table)})")
+    connection.execute(f"create view {TOKENS.name} as {_tokens('false')}")
+    create_macros(connection, _tokens)
     with files.own_errors() if files is not None else nullcontext():
         for table in TABLES:
             view = _runs_view(root, runs) if table is RUNS else _parquet_view(root, table, runs)
             connection.execute(view)
             _comment(connection, table)
+        connection.execute(_receipts_view(root, runs))
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, table: Table) -> None:

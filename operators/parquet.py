@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,12 +28,15 @@ _SPLIT, _DELTA, _DICTIONARY, _PLAIN = "BYTE_STREAM_SPLIT", "DELTA_BINARY_PACKED"
 # alternatives in brackets. Level 1 wherever a higher one gains nothing: on split bytes it finds only chance matches.
 STORED: dict[str, Stored] = {
     "doc_id": Stored(_DICTIONARY),  # 0.015: runs of equal values
-    "position": Stored(_DELTA),  # 0.02 [split 0.02, plain 0.03]
-    "token_id": Stored(_PLAIN, 9),  # 1.35: repeated phrases are matches of whole ids [split 1.45, dictionary 1.57]
-    "byte_start": Stored(_DELTA, 3),  # 0.59 [split, level 9: 0.80]
+    "position": Stored(_DELTA, 9),  # 0.02 [split 0.02, plain 0.03]; 0.035 of those tokens below [level 1: 0.044]
+    "token_id": Stored(_PLAIN, 10),  # 1.35: repeated phrases are matches of whole ids [split 1.45, dictionary 1.57]
+    # Low levels miss the short matches between miniblocks: of the 120,000 tokens below 0.65 [levels 6 to 13: 0.69].
+    "byte_start": Stored(_DELTA, 15),
     "n_bytes": Stored(_SPLIT),  # 0.41 [dictionary 0.52, delta 0.60]
-    "rank": Stored(_SPLIT),  # 0.94: exact, heavy-tailed [dictionary 1.2, plain 1.2]
-    "entropy": Stored(_SPLIT, 6),  # 0.93 [level 1: 0.96]; two of its four byte streams are empty, and so below
+    "rank": Stored(_SPLIT, 9),  # exact, heavy-tailed; of those 120,000 0.93 [level 1: 0.94, dictionary 1.08]
+    # 1.83. In a part of 20,000 tokens, where one code serves several streams, 2.03 [level 1: 2.09].
+    "logprob": Stored(_SPLIT, 6),
+    "entropy": Stored(_SPLIT, 9),  # 0.93 [level 1: 0.96]; two of its four byte streams are empty, and so below
     "logprob_std": Stored(_SPLIT, 6),  # 0.89 [level 1: 0.92]
     "renyi_half": Stored(_SPLIT, 6),
     "renyi_2": Stored(_SPLIT, 6),
@@ -44,9 +48,18 @@ STORED: dict[str, Stored] = {
     "domain": Stored(_DICTIONARY, 3),
     "reason": Stored(_DICTIONARY, 3),
 }
-# logprob 1.83 [dictionary 1.80, but 2.46 against 2.14 in a part of 20,000 tokens], mass_above 0.92: split at level 1.
-STORED_FLOAT = Stored(_SPLIT)
+STORED_FLOAT = Stored(_SPLIT)  # mass_above 0.92
 STORED_OTHER = Stored(_PLAIN, 3)
+
+# A rounded column has few values, and a dictionary sees a value whole where split bytes see it in parts. Measured on
+# 120,000 tokens of the demo (its own trained model), bytes a token, [split]:
+#   logprob_std, 152 values   0.74 [0.87], of 20,000 tokens 0.75 [0.90]: indices are bytes, which zstd codes well
+#   entropy, 401 values       1.07 [0.96]: indices of nine bits lie across bytes, and zstd finds nothing in them
+#   logprob, 7,457 values     1.80 [1.84], of 80,000 tokens 1.87 [1.85]: as flat as its indices are, once its values,
+#                             four bytes each, weigh little
+DICTIONARY_FLOAT = Stored(_DICTIONARY, 6)
+BYTE_INDICES = 1 << 8
+FLAT_COLUMNS, FLAT_ROWS_PER_VALUE = ("logprob",), 12
 
 # One page a column chunk: zstd fits its codes to blocks of 128 KiB, so that with the default of 20,000 rows a page the
 # four byte streams of a float would share one code (logprob 2.12 bytes a token instead of 1.83).
@@ -58,7 +71,7 @@ DICTIONARY_BYTES = 1 << 23
 
 def encode(table: pa.Table, declared: Table) -> pa.Buffer:
     """A table of the lake as one Parquet file; equal tables are equal bytes under one version of pyarrow."""
-    stored = {path: _stored(path, leaf) for path, leaf in _leaves(table.schema)}
+    stored = {path: _stored(path, leaf, table) for path, leaf in _leaves(table.schema)}
     kept_statistics = [name for name in ("doc_id", "source", "row") if name in table.column_names]
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -79,8 +92,25 @@ def encode(table: pa.Table, declared: Table) -> pa.Buffer:
     return sink.getvalue()
 
 
-def _stored(path: str, leaf: pa.DataType) -> Stored:
-    return STORED.get(path, STORED_FLOAT if leaf == pa.float32() else STORED_OTHER)
+def _stored(path: str, leaf: pa.DataType, table: pa.Table) -> Stored:
+    if leaf != pa.float32() or path not in table.column_names:
+        return STORED.get(path, STORED_FLOAT if leaf == pa.float32() else STORED_OTHER)
+    column = table[path]
+    if not _is_rounded(column):
+        return STORED_FLOAT
+    return DICTIONARY_FLOAT if _has_few_values(path, column) else STORED.get(path, STORED_FLOAT)
+
+
+def _is_rounded(column: pa.ChunkedArray) -> bool:
+    """Whether the last byte of every value is empty, as in compact precision; cheap to know, where counting is not."""
+    chunks = (np.asarray(chunk.fill_null(0.0)) for chunk in column.chunks)
+    return not any(np.any(values.view(np.uint32) & np.uint32(0xFF)) for values in chunks)
+
+
+def _has_few_values(name: str, column: pa.ChunkedArray) -> bool:
+    """Whether a dictionary is smaller than split bytes; follows from the values alone."""
+    n_values = pc.count_distinct(column).as_py()
+    return bool(n_values <= BYTE_INDICES or (name in FLAT_COLUMNS and len(column) >= FLAT_ROWS_PER_VALUE * n_values))
 
 
 def _leaves(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:

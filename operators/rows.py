@@ -1,6 +1,6 @@
 """Turns a scored block into rows of the lake's tables: tokens, documents and rejects, each as declared.
 
-    block (flow.scored) -> scored_documents (sorted by doc_id) -> token_rows, document_rows
+    block (flow.scored) -> scored_documents (sorted by doc_id) -> token_rows -> as stored -> document_rows
                         -> reject_rows
 
 Pure functions of the block, so equal blocks are equal rows. Shapes: `D` documents, `T` tokens of all of them.
@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from operators.identity import doc_id
+from operators.rollups import rollups
 from schemas import DOCUMENTS, REJECTS, TOKENS
 from schemas.columns import PROMPT
+from schemas.documents import ROLLUPS
 
 Ids = npt.NDArray[np.int64]
 
@@ -58,9 +60,12 @@ def token_rows(documents: pa.Table, ids: Ids, features: tuple[str, ...] = (), *,
     return pa.table(columns).select(schema.names).cast(schema)
 
 
-def document_rows(documents: pa.Table, ids: Ids, *, keep_text: bool = True, prompt: bool = False) -> pa.Table:
+def document_rows(
+    documents: pa.Table, ids: Ids, tokens: pa.Table, *, keep_text: bool = True, prompt: bool = False
+) -> pa.Table:
     """`documents` in its declared schema, for documents sorted by `ids`: counts and digests of text and tokens.
 
+    `tokens`: the documents' `token_rows` as they are stored, which the roll-ups are made of.
     `prompt`: add `prompt_bytes` and `prompt_tokens`.
     """
     lengths = _lengths(documents)
@@ -79,7 +84,8 @@ def document_rows(documents: pa.Table, ids: Ids, *, keep_text: bool = True, prom
         }
     for name in _Measures._fields:
         columns[name] = pa.array([getattr(m, name) for m in measures], DOCUMENTS[name].type)
-    schema = DOCUMENTS.arrow((PROMPT,) if prompt else ())
+    columns |= rollups(tokens, lengths)
+    schema = DOCUMENTS.arrow((PROMPT, ROLLUPS) if prompt else (ROLLUPS,))
     return pa.table(columns).select(schema.names).cast(schema)
 
 

@@ -1,36 +1,31 @@
-"""Published scores as SQL: one file each in `sql/<family>/<score>.sql`, read here into cards, runs and macros.
+"""Runs the score files: one by one, together in one scan of the tokens, or from what `documents` keeps of them.
 
-The file is the single source: its header says what a row is, the formula, the direction, the paper, the columns read
-and returned, and the parameters with their defaults. From it come the `Score` card, `score_table`, and a DuckDB table
-macro:
+    asked for -> kept as roll-ups by every document of the run?  yes -> from `documents`, no tokens part is opened
+                                                                 no  -> from `tokens`, many scores in one scan
+
+From the cards (`operators.score_cards`) come `score_table` and a DuckDB table macro for each:
 
     bound           select ... where run_id = $run_id        {"run_id": "demo", "ratio": 0.1}
     in a shell      from min_k('demo', ratio := 0.1)         $run_id is the macro's first argument, called `run`
 
-Every score of documents returns `(run_id, doc_id, score)`, higher = more of what the card's `higher_means` says. A
-score that is not defined is NULL, never a number.
+The statement of a file reads `tokens`, always: it is the definition.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from schemas import TABLES
+from operators.score_cards import Score, ScoreError, literal, load_scores, parse_score
 
-SQL_FOLDER = Path(__file__).with_name("sql")
+__all__ = ["SCORE_TABLE", "Score", "ScoreError", "create_macros", "load_scores", "parse_score", "score_table"]
 
-DOCUMENT_SCORE = (("run_id", "VARCHAR"), ("doc_id", "BIGINT"), ("score", "DOUBLE"))
 SCORE_TABLE = pa.schema(
     [
         pa.field("run_id", pa.string(), nullable=False),
@@ -42,90 +37,20 @@ SCORE_TABLE = pa.schema(
     ]
 )
 
-# The macro's own name for `$run_id`: a macro parameter called like a column would replace the column, too.
-_MACRO_NAMES = {"run_id": "run"}
+# Whether every document of the run has its roll-ups: they are NULL in parts that were written before there were any,
+# and where no token is scored.
+_WHOLE_RUN = "coalesce(bool_and(logprob_sum is not null or n_scored = 0), false)"
 
-
-class ScoreError(ValueError):
-    """A score file that does not say what it must, or a request that the cards do not allow. Lists every fault."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A value bound by name. `default` is None for one that must be given."""
-
-    name: str
-    type: str
-    description: str
-    default: Any = None
-
-    @property
-    def macro_name(self) -> str:
-        return _MACRO_NAMES.get(self.name, self.name)
-
-    @property
-    def macro_head(self) -> str:
-        return self.macro_name if self.default is None else f"{self.macro_name} := {_literal(self.default)}"
+Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Score:
-    """The card of one score.
+class _Scan:
+    """One statement and what it is bound to; `columns`: the score behind each column that is taken."""
 
-    `reads` maps a table to the columns needed; `returns` lists (column, SQL type) in order; `units` maps a returned
-    column to its unit. `sql` is the whole file, to be run with `bind()`.
-    """
-
-    name: str
-    family: str
-    row: str
-    formula: str
-    higher_means: str
-    source: str
-    reads: Mapping[str, tuple[str, ...]]
-    returns: tuple[tuple[str, str], ...]
-    parameters: tuple[Parameter, ...]
-    path: Path
-    sql: str = field(repr=False)
-    units: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
-
-    @property
-    def is_per_document(self) -> bool:
-        return self.returns == DOCUMENT_SCORE
-
-    @property
-    def arxiv(self) -> tuple[str, ...]:
-        """The arXiv ids in `source`."""
-        return tuple(re.findall(r"arXiv (\d{4}\.\d{4,5})", self.source))
-
-    @property
-    def comment(self) -> str:
-        return f"{self.row}; {self.formula}; higher = {self.higher_means} ({self.source})"
-
-    def bind(self, **values: Any) -> dict[str, Any]:
-        """All parameters of the statement: the values given over the defaults.
-
-        Raises:
-            ScoreError: a parameter that the score has not, or none for one without a default.
-        """
-        known = {p.name for p in self.parameters}
-        missing = [p.name for p in self.parameters if p.default is None and p.name not in values]
-        unknown = sorted(set(values) - known)
-        if missing or unknown:
-            raise ScoreError(f"{self.name}: missing {missing}, unknown {unknown}; it takes {sorted(known)}")
-        return {p.name: p.default for p in self.parameters} | values
-
-    @property
-    def macro_sql(self) -> str:
-        """The same statement as a table macro of the same name."""
-        names = {p.name: p.macro_name for p in self.parameters}
-        heads = [p.macro_head for p in self.parameters]
-        body = re.sub(r"\$(\w+)", lambda match: names[match[1]], _body(self.sql).rstrip().removesuffix(";"))
-        return f'create or replace macro "{self.name}"({", ".join(heads)}) as table\n{body}'
-
-
-# Running
+    sql: str
+    values: Values
+    columns: Mapping[str, str]
 
 
 def score_table(
@@ -139,9 +64,11 @@ def score_table(
     """Scores of a run's documents as one long table (`SCORE_TABLE`), a row per document and score.
 
     `names` are scores of documents, all by default; `parameters` maps a score's name to values that replace defaults:
-    `{"min_k": {"ratio": 0.1}}`. `connection` is one from `catalog.connect`. Scores that rank tokens hold a run's
-    values in memory (18 to 29 bytes a token); `slices` cuts that by taking so many ranges of doc_id one after another,
-    at little cost, because parts are sorted by doc_id and row groups outside a range are not read.
+    `{"min_k": {"ratio": 0.1}}`. `connection` is one from `catalog.connect`. Scores that every document of the run
+    keeps as a roll-up are read from `documents`; the others share a scan of `tokens` where their parameters agree.
+    Scores that rank tokens hold a run's values in memory (12 bytes a token, 22 for both kinds of Min-K%); `slices` cuts
+    that by taking so many ranges of doc_id one after another, at little cost, because parts are sorted by doc_id and
+    row groups outside a range are not read.
 
     Raises:
         ScoreError: an unknown score, one that is not of documents, or an unknown parameter. Nothing has run then.
@@ -154,12 +81,77 @@ def score_table(
     changed = dict(parameters or {})
     _check_request(cards, wanted, changed)
     bound = {name: cards[name].bind(**{**changed.get(name, {}), "run_id": run_id}) for name in wanted}
-    tables = []
+    kept = _kept(connection, cards, bound, run_id)
+    tables = _long(connection, _of_documents(cards, kept, run_id), bound) if kept else []
+    scans = _scans(cards, {name: values for name, values in bound.items() if name not in kept})
     width = -(-(1 << 63) // slices)
-    for start in range(0, 1 << 63, width):
+    for start in range(0, 1 << 63, width) if scans else ():
         with _documents_between(connection, start, min(start + width, 1 << 63)):
-            tables += [_long(connection, cards[name], values) for name, values in bound.items()]
+            for scan in scans:
+                tables += _long(connection, scan, bound)
     return pa.concat_tables([SCORE_TABLE.empty_table(), *tables])
+
+
+def _kept(
+    connection: duckdb.DuckDBPyConnection, cards: Mapping[str, Score], bound: Mapping[str, Values], run_id: str
+) -> list[str]:
+    """Of the scores asked for, with their values, those that every document of the run keeps as a roll-up."""
+    rolled_up = {name: values for name, values in bound.items() if cards[name].rollup}
+    kept = [name for name, values in rolled_up.items() if _holds(connection, cards[name], values)]
+    if not kept:
+        return []
+    found = connection.execute(f"select {_WHOLE_RUN} from documents where run_id = $run_id", {"run_id": run_id})
+    ((whole_run,),) = found.fetchall()
+    return kept if whole_run else []
+
+
+def _holds(connection: duckdb.DuckDBPyConnection, card: Score, values: Values) -> bool:
+    """Whether the roll-up is made with these parameters."""
+    used = {name: value for name, value in values.items() if f"${name}" in card.rollup_if}
+    ((holds,),) = connection.execute(f"select {card.rollup_if}", used).fetchall()
+    return bool(holds)
+
+
+def _of_documents(cards: Mapping[str, Score], kept: Sequence[str], run_id: str) -> _Scan:
+    columns = ", ".join(f'{cards[name].rollup} as "{name}"' for name in kept)
+    sql = f"select run_id, doc_id, {columns} from documents where run_id = $run_id"
+    return _Scan(sql, {"run_id": run_id}, {name: name for name in kept})
+
+
+def _scans(cards: Mapping[str, Score], bound: Mapping[str, Values]) -> list[_Scan]:
+    """The statements that give the scores of `bound`: those that a card returns together in one, others one by one."""
+    left, scans = dict(bound), []
+    for card in cards.values():
+        shared: dict[str, Any] = {}
+        together = [name for name in left if name in card.document_scores and _agrees(left[name], shared)]
+        if len(together) > 1:
+            columns = ", ".join(f'"{name}"' for name in together)  # what is not selected is not computed
+            sql = f"select run_id, doc_id, {columns} from ({card.body})"
+            scans.append(_Scan(sql, card.bind(**shared), {name: name for name in together}))
+            left = {name: values for name, values in left.items() if name not in together}
+    return scans + [_Scan(cards[name].sql, values, {"score": name}) for name, values in left.items()]
+
+
+def _agrees(values: Values, shared: dict[str, Any]) -> bool:
+    """Whether the values are those already shared by name; if so they are shared from now on."""
+    agrees = all(shared.get(name, value) == value for name, value in values.items())
+    if agrees:
+        shared.update(values)
+    return agrees
+
+
+def _long(connection: duckdb.DuckDBPyConnection, scan: _Scan, bound: Mapping[str, Values]) -> list[pa.Table]:
+    """The scores of one statement as tables of `SCORE_TABLE`."""
+    cards = load_scores()
+    rows = connection.sql(scan.sql, params=dict(scan.values)).to_arrow_table()
+    tables = []
+    for column, name in scan.columns.items():
+        chosen = json.dumps({key: value for key, value in bound[name].items() if key != "run_id"}, sort_keys=True)
+        same = {"family": cards[name].family, "score": name, "parameters": chosen}
+        columns = {key: pa.repeat(pa.scalar(text, pa.string()), rows.num_rows) for key, text in same.items()}
+        columns |= {"run_id": rows["run_id"], "doc_id": rows["doc_id"], "value": rows[column]}
+        tables.append(pa.table({key: columns[key] for key in SCORE_TABLE.names}, schema=SCORE_TABLE))
+    return tables
 
 
 @contextmanager
@@ -187,173 +179,46 @@ def _check_request(cards: Mapping[str, Score], wanted: Sequence[str], changed: M
         raise ScoreError(f"{'; '.join(faults)}. Scores of documents: {', '.join(possible)}")
 
 
-def _long(connection: duckdb.DuckDBPyConnection, score: Score, values: Mapping[str, Any]) -> pa.Table:
-    rows = connection.sql(score.sql, params=dict(values)).to_arrow_table()
-    chosen = json.dumps({name: value for name, value in values.items() if name != "run_id"}, sort_keys=True)
-    same = {"family": score.family, "score": score.name, "parameters": chosen}
-    columns = {name: pa.repeat(pa.scalar(text, pa.string()), rows.num_rows) for name, text in same.items()}
-    columns |= {"run_id": rows["run_id"], "doc_id": rows["doc_id"], "value": rows["score"]}
-    return pa.table({name: columns[name] for name in SCORE_TABLE.names}, schema=SCORE_TABLE)
+# Macros
 
 
-def create_macros(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make a table macro of every score, with its card as comment. The views must be there."""
-    for score in load_scores().values():
-        connection.execute(score.macro_sql)
-        connection.execute(f'comment on macro table "{score.name}" is {_literal(score.comment)}')
+def _all_or_none(unwanted: str) -> str:
+    return f"select * from main.tokens where not {unwanted}"
 
 
-def _literal(value: Any) -> str:
-    """A JSON value as SQL: numbers, booleans and lists read the same in both."""
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    return json.dumps(value)
+def create_macros(connection: duckdb.DuckDBPyConnection, tokens: Callable[[str], str] = _all_or_none) -> None:
+    """Make a table macro of every score, with its card as comment. The views must be there.
 
-
-# Reading the files
-
-_REQUIRED = ("score", "row", "formula", "higher", "source", "reads", "returns")
-_FIELDS = {*_REQUIRED, "parameter", "note"}
-
-
-@cache
-def load_scores() -> Mapping[str, Score]:
-    """Every score by name, sorted by family and name.
-
-    Raises:
-        ScoreError: the files' headers are not sound; all faults of all files at once.
+    `tokens` gives the SELECT of all tokens, or of none where a condition holds, which is an expression in brackets.
     """
-    scores: dict[str, Score] = {}
-    faults: list[str] = []
-    for path in sorted(SQL_FOLDER.glob("*/*.sql")):
-        try:
-            score = parse_score(path.read_text(encoding="utf-8"), path)
-        except ScoreError as error:
-            faults.append(str(error))
-            continue
-        if score.name in scores:
-            faults.append(f"{path}: {scores[score.name].path} has the same name")
-        scores[score.name] = score
-    if faults:
-        raise ScoreError("\n".join(faults))
-    return MappingProxyType(scores)
+    cards = load_scores()
+    for card in cards.values():
+        connection.execute(_macro_sql(card, cards, tokens))
+        connection.execute(f'comment on macro table "{card.name}" is {literal(card.comment)}')
 
 
-def parse_score(text: str, path: Path) -> Score:
-    """Read the card at the head of a score file: `-- key: value` lines; `--   more` goes on with the value above.
-
-    Raises:
-        ScoreError: what is missing, unknown or contradicts the file's place, its SQL or `schemas`.
-    """
-    fields, faults = _header(text)
-    faults += [f"no {name!r}" for name in _REQUIRED if name not in fields]
-    if faults:
-        raise ScoreError(f"{path}: {'; '.join(faults)}")
-    single = {name: " ".join(values) for name, values in fields.items() if name != "parameter"}
-    reads, read_faults = _reads(single["reads"])
-    returns, units, return_faults = _returns(single["returns"])
-    parameters, parameter_faults = _parameters(fields.get("parameter", []))
-    score = Score(
-        name=single["score"],
-        family=path.parent.name,
-        row=single["row"],
-        formula=single["formula"],
-        higher_means=single["higher"],
-        source=single["source"],
-        reads=MappingProxyType(reads),
-        returns=returns,
-        parameters=parameters,
-        path=path,
-        sql=text,
-        units=MappingProxyType(units),
-        note=single.get("note", ""),
-    )
-    faults = [*read_faults, *return_faults, *parameter_faults, *_contradictions(score)]
-    if faults:
-        raise ScoreError(f"{path}: {'; '.join(faults)}")
-    return score
-
-
-def _header(text: str) -> tuple[dict[str, list[str]], list[str]]:
-    """The fields of the leading comment lines, and the lines that are none."""
-    fields: dict[str, list[str]] = {}
-    faults: list[str] = []
-    current: list[str] | None = None
-    for line in text.splitlines():
-        if not line.startswith("--"):
-            break
-        if line.startswith("--   ") and current is not None:
-            current[-1] += " " + line[2:].strip()
-            continue
-        key, _, value = line[2:].partition(":")
-        if key.strip() not in _FIELDS:
-            faults.append(f"header line {line!r} starts with none of {sorted(_FIELDS)}")
-            continue
-        current = fields.setdefault(key.strip(), [])
-        current.append(value.strip())
-    return fields, faults
-
-
-def _body(text: str) -> str:
-    """The statement below the header."""
-    lines = text.splitlines()
-    start = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
-    return "\n".join(lines[start:])
-
-
-def _reads(text: str) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """`table(column, ...); table(...)`, checked against the tables of `schemas` and the relation `scores`."""
-    known = {t.name: {c.name for c in t.columns} | set(t.view_columns) for t in TABLES}
-    known["scores"] = {name for name, _ in DOCUMENT_SCORE}
-    reads: dict[str, tuple[str, ...]] = {}
-    faults = []
-    for part in text.split(";"):
-        match = re.fullmatch(r"\s*(\w+)\(([\w\s,]+)\)\s*", part)
-        if match is None:
-            faults.append(f"reads: {part.strip()!r} is not table(column, ...)")
-            continue
-        columns = tuple(name.strip() for name in match[2].split(","))
-        reads[match[1]] = columns
-        faults += [f"reads: there is no {match[1]}.{name}" for name in columns if name not in known.get(match[1], ())]
-    return reads, faults
-
-
-_COLUMN = r"(\w+) ([A-Z]+(?:\[\])?)(?: \[([^\]]+)\])?"
-
-
-def _returns(text: str) -> tuple[tuple[tuple[str, str], ...], dict[str, str], list[str]]:
-    """`name TYPE [unit], ...`: the columns, the units of those that have one, and faults."""
-    if not re.fullmatch(rf"{_COLUMN}(, {_COLUMN})*", text):
-        return (), {}, [f"returns: {text!r} is not `name TYPE [unit], ...`"]
-    found = re.findall(_COLUMN, text)
-    return tuple((name, kind) for name, kind, _ in found), {name: unit for name, _, unit in found if unit}, []
-
-
-def _parameters(lines: Sequence[str]) -> tuple[tuple[Parameter, ...], list[str]]:
-    """`name TYPE = default; description`, the default as JSON, or left out where a value must be given."""
-    parameters, faults = [], []
-    for line in lines:
-        match = re.fullmatch(r"(\w+) ([A-Z]+(?:\[\])?)(?: = ([^;]+))?; (.+)", line)
-        if match is None:
-            faults.append(f"parameter {line!r} is not `name TYPE = default; description`")
-            continue
-        default = None if match[3] is None else json.loads(match[3])
-        parameters.append(Parameter(name=match[1], type=match[2], description=match[4], default=default))
-    return tuple(parameters), faults
-
-
-def _contradictions(score: Score) -> list[str]:
-    """Where the header and the statement or the file's place disagree."""
-    code = re.sub(r"--.*", "", _body(score.sql))
-    declared = {p.name for p in score.parameters}
-    used = set(re.findall(r"\$(\w+)", code))
-    words = set(re.findall(r"(?<![$\w])\w+", code))
-    faults = []
-    if score.name != score.path.stem:
-        faults.append(f"score {score.name!r} in a file of another name")
-    if declared != used:
-        faults.append(f"parameters {sorted(declared)} are declared, {sorted(used)} are used")
-    # In the macro a parameter replaces every identifier of its name.
-    clashes = sorted({p.macro_name for p in score.parameters} & words)
-    faults += [f"{name!r} is a parameter and a name in the statement" for name in clashes]
-    return faults
+def _macro_sql(card: Score, cards: Mapping[str, Score], tokens: Callable[[str], str]) -> str:
+    """The statement as a table macro of the card's name, from the roll-ups where the run has them."""
+    together = [(name, cards[name]) for name in card.document_scores]
+    rolled_up = [
+        (name, each) for name, each in ([("score", card)] if card.is_per_document else together) if each.rollup
+    ]
+    body = card.in_macro(card.body)
+    if rolled_up and len(rolled_up) == len(card.returns) - 2:
+        columns = ", ".join(f'{card.in_macro(each.rollup)} as "{name}"' for name, each in rolled_up)
+        conditions = " and ".join(f"({card.in_macro(each.rollup_if)})" for _, each in rolled_up)
+        body = f"""
+with rolled_up as (
+  select whole_run and {conditions} as yes
+  from (select {_WHOLE_RUN} as whole_run from documents where run_id = run)
+),
+tokens as (
+  {tokens("(select yes from rolled_up)")}
+)
+select run_id, doc_id, {columns} from documents where run_id = run and (select yes from rolled_up)
+union all
+select * from (
+{body}
+)"""
+    heads = ", ".join(p.macro_head for p in card.parameters)
+    return f'create or replace macro "{card.name}"({heads}) as table\n{body}'

@@ -158,7 +158,7 @@ class PartWriter:
         options, name = self.options, documents_part_name(ids)
         tokens = token_rows(documents, ids, options.features, prompt=options.prompt)
         tokens = at_precision(tokens, options.precision)
-        receipts = document_rows(documents, ids, keep_text=options.keep_text, prompt=options.prompt)
+        receipts = document_rows(documents, ids, tokens, keep_text=options.keep_text, prompt=options.prompt)
         bytes_written = self._write(TOKENS, name, tokens)
         self._write(DOCUMENTS, name, receipts)
         return {

@@ -6,6 +6,16 @@ import pyarrow as pa
 
 from schemas.columns import PROMPT, Column, Table
 
+ROLLUPS = "rollups"  # written with every part; parts of versions before it was there have none of these columns
+ROLLUP_RATIO = 0.2  # share of the tokens that the roll-ups of Min-K% average, the default of those scores
+
+
+def _rollup(name: str, description: str, **more: object) -> Column:
+    """What is kept of a document's tokens: a nullable number, NULL where no token is scored."""
+    defaults: dict[str, object] = {"type": pa.float64(), "unit": "nats", "nullable": True, "group": ROLLUPS}
+    return Column(name, description=description, **{**defaults, **more})  # type: ignore[arg-type]
+
+
 DOCUMENTS = Table(
     name="documents",
     row="one scored document",
@@ -75,6 +85,48 @@ DOCUMENTS = Table(
             pa.map_(pa.string(), pa.string()),
             "further columns asked for with --keep-columns",
             nullable=True,
+        ),
+        # Computed from the tokens as stored, so that SQL over `tokens` gives the same to float64 rounding.
+        _rollup(
+            "logprob_sum",
+            "log-probability of the text, summed over its scored tokens",
+            maximum=0.0,
+            formula="sum_t ln p_t",
+        ),
+        _rollup("entropy_sum", "entropy of the predictions, summed", minimum=0.0, formula="sum_t entropy_t"),
+        _rollup(
+            "varentropy_sum",
+            "variance of the log-probability under the predictions, summed",
+            unit="nats^2",
+            minimum=0.0,
+            formula="sum_t logprob_std_t^2",
+            source="Fast-DetectGPT, arXiv 2310.05130",
+        ),
+        _rollup("log_rank_sum", "logarithm of the ranks, summed", minimum=0.0, formula="sum_t ln rank_t"),
+        _rollup(
+            "n_rank_1",
+            "tokens that were the most likely one",
+            type=pa.int64(),
+            unit="count",
+            minimum=0,
+            formula="#{t : rank_t = 1}",
+        ),
+        _rollup(
+            "min_k_20",
+            "score `min_k` at ratio 0.2",
+            unit="nats per token",
+            maximum=0.0,
+            higher_means="more member-like",
+            formula="mean of the max(1, floor(0.2 n)) smallest ln p_t",
+            source="Min-K% Prob, arXiv 2310.16789",
+        ),
+        _rollup(
+            "min_k_plus_plus_20",
+            "score `min_k_plus_plus` at ratio 0.2; NULL also where no z is defined, -inf where a certainty was wrong",
+            unit="standard deviations",
+            higher_means="more member-like",
+            formula="mean of the max(1, floor(0.2 n)) smallest z_t = (ln p_t + entropy_t) / logprob_std_t",
+            source="Min-K%++, arXiv 2404.02936",
         ),
     ),
 )

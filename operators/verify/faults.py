@@ -42,6 +42,7 @@ class Kind(StrEnum):
     POSITION = "position"
     SPAN = "span"  # token spans do not tile the text
     PROMPT = "prompt"  # what is prompt disagrees with the spans or the text
+    ROLLUP = "rollup"  # what a documents part keeps of its tokens is not what they give
     REASON = "reason"
     TOTAL = "total"
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 from operators.lake import PART_TABLES, PROGRESS_FOLDER, RUNS_FOLDER, Lake, progress_folder, run_folder
 from operators.storage import is_temporary
 from operators.verify.faults import Fault, Finding, Kind
-from schemas import CORE, FEATURE_GROUPS, TOKENS, check_run_id
+from schemas import CORE, DOCUMENTS, FEATURE_GROUPS, TOKENS, check_run_id
 from schemas.columns import PROMPT
+from schemas.documents import ROLLUPS
 
 _TOTALS = ("documents", "rejects", "tokens", "scored", "text_bytes")
 _PARTITION = "run_id="
@@ -47,7 +48,8 @@ class Expected:
     def documents(self, schema: pa.Schema) -> list[str]:
         """The groups that a documents part of this schema should have."""
         has_prompt = "prompt_bytes" in schema.names if self.prompt is None else self.prompt
-        return [PROMPT] if has_prompt else []
+        has_rollups = any(c.name in schema.names for c in DOCUMENTS.group(ROLLUPS))  # parts of old lakes have none
+        return [PROMPT] * has_prompt + [ROLLUPS] * has_rollups
 
     def tokens(self, schema: pa.Schema, receipts: pa.Schema) -> list[str]:
         """The groups that a tokens part should have, beside receipts of that schema."""

@@ -1,4 +1,4 @@
-"""Checks tokens parts: values and NULLs row group by row group, then order, spans and counts against the receipt.
+"""Checks tokens parts: values and NULLs by row group, then order, spans, counts and roll-ups against the receipt.
 
 Shapes: `T` rows of the part, `D` documents in it.
 """
@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 from operators.lake import Lake, Part
 from operators.verify.faults import Finding, Int64, Kind, wrong_documents
 from operators.verify.layout import Expected
+from operators.verify.rolled_up import COLUMNS, rollup_findings
 from operators.verify.stored import schema_findings
-from schemas import TOKENS
+from schemas import DOCUMENTS, TOKENS
 from schemas.columns import PROMPT
+from schemas.documents import ROLLUPS
 from schemas.flow import statistic_names
 from schemas.tokens import HIDDEN, TOPK
 
@@ -45,6 +47,7 @@ class _Tokens:
 
 def token_findings(lake: Lake, part: Part, expected: Expected, receipts: pa.Table) -> Iterator[Finding]:
     """Findings of a tokens part beside its receipt."""
+    has_rollups = set(receipts.column_names).issuperset(c.name for c in DOCUMENTS.group(ROLLUPS))
     with lake.storage.parquet(part.path, verify_checksums=True) as file:
         schema = file.schema_arrow
         groups = expected.tokens(schema, receipts.schema)
@@ -52,17 +55,18 @@ def token_findings(lake: Lake, part: Part, expected: Expected, receipts: pa.Tabl
         yield from faults
         if faults:
             return
-        pieces = []
+        pieces, rolled_up = [], []
         for index in range(file.metadata.num_row_groups):
             rows = file.read_row_group(index)
             rows.validate(full=True)
             yield from _value_findings(rows, groups, f"row group {index}: ")
             pieces.append(_structure(rows))
+            rolled_up += [rows.select(COLUMNS)] if has_rollups else []
     if not file.metadata.num_rows:
         yield Kind.COUNT, "no rows"
         return
     tokens = _Tokens(*(np.concatenate([getattr(piece, f.name) for piece in pieces]) for f in fields(_Tokens)))
-    yield from _structure_findings(tokens, receipts, has_prompt=PROMPT in groups)
+    yield from _structure_findings(tokens, receipts, rolled_up, has_prompt=PROMPT in groups)
 
 
 def _value_findings(rows: pa.Table, groups: list[str], where: str) -> Iterator[Finding]:
@@ -107,8 +111,13 @@ def _structure(rows: pa.Table) -> _Tokens:
     )
 
 
-def _structure_findings(tokens: _Tokens, receipts: pa.Table, *, has_prompt: bool) -> Iterator[Finding]:
-    """Order, positions, spans and counts of a tokens part against its receipt."""
+def _structure_findings(
+    tokens: _Tokens, receipts: pa.Table, rolled_up: list[pa.Table], *, has_prompt: bool
+) -> Iterator[Finding]:
+    """Order, positions, spans, counts and roll-ups of a tokens part against its receipt.
+
+    `rolled_up`: the statistics behind the roll-ups by row group, empty where the receipt has none.
+    """
     ids, position = tokens.doc_id, tokens.position
     same = ids[1:] == ids[:-1]
     if np.any((ids[1:] < ids[:-1]) | (same & (position[1:] <= position[:-1]))):
@@ -125,6 +134,8 @@ def _structure_findings(tokens: _Tokens, receipts: pa.Table, *, has_prompt: bool
     yield from _end_findings(ids[starts], tokens.ends[starts + lengths - 1], receipts)
     if has_prompt:
         yield from _prompt_findings(tokens, ids[starts], lengths, receipts)
+    if rolled_up:
+        yield from rollup_findings(pa.concat_tables(rolled_up), receipts)
 
 
 def _end_findings(found: Int64, ends: Int64, receipts: pa.Table) -> Iterator[Finding]:

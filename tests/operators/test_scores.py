@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from operators import scores
 from operators.scores import SCORE_TABLE, ScoreError, create_macros, load_scores, parse_score, score_table
 from schemas import DOCUMENTS, RUNS, TABLES, TOKENS
 
@@ -221,6 +222,19 @@ def test_file_reads_only_what_it_declares(card: Any) -> None:
         assert connection.execute(card.sql, card.bind(**values)).fetchall() == []
 
 
+def test_scores_of_documents_share_a_scan_and_those_of_other_parameters_do_not() -> None:
+    cards = load_scores()
+    bound = {name: card.bind(run_id="demo") for name, card in cards.items() if card.is_per_document}
+    [scan] = scores._scans(cards, bound)
+    assert set(scan.columns) == set(bound)
+    bound["min_k"] = cards["min_k"].bind(run_id="demo", ratio=0.1)  # the first to be taken: its ratio is shared
+    together, alone = scores._scans(cards, bound)
+    assert (together.values["ratio"], set(together.columns)) == (0.1, set(bound) - {"min_k_plus_plus"})
+    assert alone.sql == cards["min_k_plus_plus"].sql
+    [single] = scores._scans(cards, {"loss": bound["loss"]})
+    assert single.sql == cards["loss"].sql
+
+
 def test_every_card_names_its_source_and_direction() -> None:
     cards = load_scores()
     assert {card.family for card in cards.values()} >= {"membership", "fit", "detection", "evaluation"}
@@ -255,6 +269,8 @@ select run_id from tokens where run_id = $run_id
         ("= $run_id", "= $run_id and $other", "'other'"),
         ("run_id VARCHAR; the run", "run_id VARCHAR", "parameter"),
         ("select run_id", "select run_id as run", "'run' is a parameter and a name"),
+        ("-- parameter", "-- rollup: min_k_20 if $ratio = 0.2\n-- parameter", r"no parameters \['ratio'\]"),
+        ("doc_id BIGINT, score DOUBLE", "x DOUBLE\n-- rollup: min_k_20", "of a score of documents only"),
     ],
 )
 def test_unsound_headers_are_named(old: str, new: str, fault: str) -> None:

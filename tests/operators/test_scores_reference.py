@@ -174,6 +174,25 @@ def test_k_scores_equal_numpy(lake: Any, name: str, ratio: float, parity: bool) 
     check(lake, name, {"ratio": ratio, "parity": parity}, lambda c: K_SCORES[name](c, ratio, parity))
 
 
+@pytest.mark.parametrize("parity", [False, True])
+@pytest.mark.parametrize("ratio", [0.05, 0.2, 0.7, 1.0])
+def test_scores_in_one_scan_are_the_single_scores(lake: Any, ratio: float, parity: bool) -> None:
+    connection, documents = lake
+    cards = load_scores()
+    card = cards["all_scores"]
+    values = card.bind(run_id=RUNS[0], ratio=ratio, parity=parity)
+    together = connection.sql(card.sql, params=values).to_arrow_table()
+    assert sorted(together["doc_id"].to_pylist()) == sorted(documents)
+    assert set(together["run_id"].to_pylist()) == {RUNS[0]}
+    assert set(card.document_scores) == {name for name, each in cards.items() if each.is_per_document}
+    for name in card.document_scores:
+        single = cards[name]
+        values = {key: value for key, value in (("ratio", ratio), ("parity", parity)) if name in K_SCORES}
+        rows = connection.execute(single.sql, single.bind(run_id=RUNS[0], **values)).fetchall()
+        found = dict(zip(together["doc_id"].to_pylist(), together[name].to_pylist(), strict=True))
+        assert found == {i: None if score is None else pytest.approx(score, rel=1e-12) for _, i, score in rows}, name
+
+
 def test_random_documents_are_hard_enough(lake: Any) -> None:
     """Every special case that the references treat is among the documents."""
     columns = [scored_columns(document) for document in lake[1].values()]

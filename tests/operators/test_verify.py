@@ -17,7 +17,8 @@ from operators.identity import doc_id
 from operators.lake import Lake, Part, documents_part_name
 from operators.parquet import encode
 from operators.verify import Fault, Kind, records, verify
-from schemas import REJECTS
+from schemas import DOCUMENTS, REJECTS
+from schemas.documents import ROLLUPS
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ SPOILED: list[tuple[str, str, Edit, set[str]]] = [
     ("all metadata lost", "tokens", lambda t: t.cast(t.schema.remove_metadata()), {"schema"}),
     ("columns in another order", "tokens", lambda t: t.select(t.column_names[::-1]), {"schema"}),
     # Rows of tokens
-    ("token lost at the end", "tokens", lambda t: t.slice(0, t.num_rows - 1), {"count", "span"}),
+    ("token lost at the end", "tokens", lambda t: t.slice(0, t.num_rows - 1), {"count", "span", "rollup"}),
     ("document lost", "tokens", lambda t: t.filter(pc.not_equal(t["doc_id"], t["doc_id"][0])), {"count"}),
     ("no token left", "tokens", lambda t: t.slice(0, 0), {"count"}),
     ("unknown document", "tokens", put("doc_id", lambda v: [x if x != v[-1] else 2**63 - 1 for x in v]), {"count"}),
@@ -91,21 +92,33 @@ SPOILED: list[tuple[str, str, Edit, set[str]]] = [
     ("span does not start at 0", "tokens", put("byte_start", at(0, 1)), {"span"}),
     ("span cut", "tokens", put("n_bytes", lambda v: at(-1, v[-1] - 1)(v)), {"span"}),
     # Statistics
-    ("NULL inside", "tokens", put("entropy", at(2, None)), {"nulls"}),
-    ("NULL log-prob inside", "tokens", put("logprob", at(2, None)), {"nulls", "count"}),
-    ("value at position 0", "tokens", put("rank", at(0, 1)), {"nulls"}),
+    ("NULL inside", "tokens", put("entropy", at(2, None)), {"nulls", "rollup"}),
+    ("NULL log-prob inside", "tokens", put("logprob", at(2, None)), {"nulls", "count", "rollup"}),
+    ("value at position 0", "tokens", put("rank", at(0, 1)), {"nulls", "rollup"}),
     ("second value at position 0", "tokens", put("logprob_second", at(0, -1.0)), {"nulls"}),
-    ("NaN", "tokens", put("logprob", at(1, float("nan"))), {"value"}),
-    ("NaN entropy", "tokens", put("entropy", at(1, float("nan"))), {"value"}),
-    ("infinite log-prob", "tokens", put("logprob", at(1, float("-inf"))), {"value"}),
-    ("positive log-prob", "tokens", put("logprob", at(1, 0.5)), {"value"}),
-    ("negative entropy", "tokens", put("entropy", at(1, -0.5)), {"value"}),
+    ("NaN", "tokens", put("logprob", at(1, float("nan"))), {"value", "rollup"}),
+    ("NaN entropy", "tokens", put("entropy", at(1, float("nan"))), {"value", "rollup"}),
+    ("infinite log-prob", "tokens", put("logprob", at(1, float("-inf"))), {"value", "rollup"}),
+    ("positive log-prob", "tokens", put("logprob", at(1, 0.5)), {"value", "rollup"}),
+    ("negative entropy", "tokens", put("entropy", at(1, -0.5)), {"value", "rollup"}),
     ("probability above 1", "tokens", put("mass_above", at(1, 1.5)), {"value"}),
-    ("rank 0", "tokens", put("rank", at(1, 0)), {"value"}),
+    ("rank 0", "tokens", put("rank", at(1, 0)), {"value", "rollup"}),
     ("positive log-prob in a list", "tokens", put("topk_logprob", at(1, [0.0, 0.5, -1.0, -2.0])), {"value"}),
     ("lists of two lengths", "tokens", put("topk_logprob", at(1, [-1.0])), {"count"}),
     ("NULL in a list", "tokens", put("topk_id", at(1, [1, None, 2, 3])), {"nulls"}),
     ("NaN hidden state", "tokens", put("hidden", at(1, [np.float16("nan")] * 4)), {"value"}),
+    # Roll-ups
+    ("another log-prob", "tokens", put("logprob", at(1, -1.25)), {"rollup"}),
+    ("another entropy", "tokens", put("entropy", at(1, 1.25)), {"rollup"}),
+    ("another deviation", "tokens", put("logprob_std", at(1, 1.25)), {"rollup"}),
+    ("another rank", "tokens", put("rank", at(1, 7)), {"rollup"}),
+    ("sum off by a billionth", "documents", put("logprob_sum", lambda v: at(0, v[0] * (1 + 1e-9))(v)), {"rollup"}),
+    ("roll-up NULL", "documents", put("min_k_20", at(1, None)), {"rollup"}),
+    ("roll-up NaN", "documents", put("min_k_plus_plus_20", at(1, float("nan"))), {"rollup"}),
+    ("roll-up infinite", "documents", put("entropy_sum", at(1, float("inf"))), {"rollup"}),
+    ("count of rank 1 off", "documents", put("n_rank_1", lambda v: at(0, v[0] + 1)(v)), {"rollup"}),
+    ("sum out of range", "documents", put("log_rank_sum", at(0, -1.0)), {"rollup", "value"}),
+    ("one roll-up lost", "documents", lambda t: t.drop_columns(["n_rank_1"]), {"schema", "total"}),
     # Documents
     ("doc_id is not the hash", "documents", put("key", at(0, "other")), {"identity"}),
     ("documents out of order", "documents", lambda t: t.take(list(reversed(range(t.num_rows)))), {"order"}),
@@ -150,6 +163,11 @@ def test_a_description_in_other_words_is_no_fault(lake: Lake) -> None:
 
 def test_no_second_log_prob_is_no_fault(lake: Lake) -> None:
     spoil(lake, "tokens", put("logprob_second", at(2, None)))
+    assert verify(lake) == []
+
+
+def test_a_part_from_before_there_were_rollups_is_sound(lake: Lake) -> None:
+    spoil(lake, "documents", lambda t: t.drop_columns([c.name for c in DOCUMENTS.group(ROLLUPS)]))
     assert verify(lake) == []
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TABLES, TOKENS, Reason, check_run_id
 from schemas.columns import CORE, PROMPT, Column, Table
+from schemas.documents import ROLLUPS
 from schemas.flow import SPAN_COLUMNS, scored, statistic_names
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,8 @@ CONTRACT = {
     "logprob_max top1_id mass_above renyi_half renyi_2 logprob_second rest_entropy logprob_uniform topk_id "
     "topk_logprob hidden",
     "documents": "run_id doc_id key source row text n_bytes n_chars n_words n_tokens n_scored prompt_bytes "
-    "prompt_tokens zlib_bytes text_sha256 label domain attributes",
+    "prompt_tokens zlib_bytes text_sha256 label domain attributes logprob_sum entropy_sum varentropy_sum log_rank_sum "
+    "n_rank_1 min_k_20 min_k_plus_plus_20",
     "rejects": "run_id source row key reason detail",
     "pairs": "p_run q_run doc_id position xent xstd kl jsd tv",
 }
@@ -60,6 +62,12 @@ def test_prompts_are_a_group_of_their_own_and_no_feature() -> None:
     assert (flag.type, flag.nullable, TOKENS["in_prompt"].sql_type) == (pa.bool_(), False, "BOOLEAN")
     assert statistic_names([PROMPT]) == statistic_names()
     assert scored([PROMPT]).equals(scored())
+
+
+def test_rollups_are_a_group_of_their_own_and_may_be_missing() -> None:
+    added = DOCUMENTS.arrow([ROLLUPS]).names[len(DOCUMENTS.arrow().names) :]
+    assert added == [c.name for c in DOCUMENTS.group(ROLLUPS)]
+    assert all(c.nullable and c.unit for c in DOCUMENTS.group(ROLLUPS))
 
 
 def tokens(**columns: object) -> pa.Table:

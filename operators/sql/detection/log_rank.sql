@@ -6,8 +6,13 @@
 -- reads: tokens(run_id, doc_id, rank)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats of rank per token]
 -- parameter: run_id VARCHAR; the run to score
+-- rollup: -log_rank_sum / n_scored
 -- note: 0 where every token is the most likely one; NULL where no token is scored.
-select run_id, doc_id, -avg(ln(rank)) as score
-from tokens
-where run_id = $run_id
-group by run_id, doc_id;
+with means as (
+  select doc_id, avg(ln(rank)) as mean_log_rank
+  from tokens
+  where run_id = $run_id
+  group by doc_id
+)
+select $run_id::varchar as run_id, doc_id, -mean_log_rank as score
+from means;

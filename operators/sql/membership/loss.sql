@@ -6,9 +6,14 @@
 -- reads: tokens(run_id, doc_id, logprob)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
+-- rollup: logprob_sum / n_scored
 -- note: NULL where no token is scored. The same number ranks machine-written text (log-likelihood) and texts by
 --   perplexity, which is exp(-score).
-select run_id, doc_id, avg(logprob) as score
-from tokens
-where run_id = $run_id
-group by run_id, doc_id;
+with means as (
+  select doc_id, avg(logprob) as mean_logprob
+  from tokens
+  where run_id = $run_id
+  group by doc_id
+)
+select $run_id::varchar as run_id, doc_id, mean_logprob as score
+from means;
