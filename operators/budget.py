@@ -9,7 +9,6 @@ CPU, and no more than rounding elsewhere. The price of a smaller one is speed al
 from __future__ import annotations
 
 import gc
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,10 +17,7 @@ import torch
 from operators.statistics import ROW_ALIGNMENT
 from operators.windows import MIN_BATCH_TOKENS, Segment, pack
 
-MIN_TILE_ROWS = 64  # below, a tile takes a few MiB at the most, and the products have lost their speed
-
-# torch raises OutOfMemoryError for a device's memory; for a CPU's, and in libraries below it, only words tell.
-_WORDS = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
+MIN_TILE_ROWS = 128  # below, a tile takes a few MiB at the most, and the products have lost their speed
 
 
 class Budget(NamedTuple):
@@ -29,11 +25,6 @@ class Budget(NamedTuple):
 
     batch_tokens: int
     tile_rows: int
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocation failed, on an accelerator or on a CPU: then less at once may succeed."""
-    return isinstance(error, torch.OutOfMemoryError) or _WORDS.search(str(error)) is not None
 
 
 def free_caches(device: torch.device) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from operators.products import LONGEST_SUM, available, linear
+
 _DIAGONAL_BLOCK = 64
 
 
@@ -60,8 +62,8 @@ class VocabularyHead:
 
     @property
     def product_dtype(self) -> torch.dtype:
-        """Dtype of the factors: the weights' own on CUDA, float32 on a CPU (where no product widens its result)."""
-        return self.weight_VD.dtype if self.device.type == "cuda" else torch.float32
+        """Dtype of the factors: float32 on a CPU, where no product widens its result, the weights' own elsewhere."""
+        return torch.float32 if self.device.type == "cpu" else self.weight_VD.dtype
 
     def scratch(self, columns: int) -> Tensor | None:
         """A buffer `[C, D]` for widened weights, or None where the weights are used as they are."""
@@ -92,7 +94,7 @@ class VocabularyHead:
         weight = self.weight_VD[first:stop]
         if scratch_CD is not None:
             weight = scratch_CD[: out_RC.shape[1]].copy_(weight)
-        _product(hidden_RD, weight, out_RC)
+        _product(hidden_RD, weight, out_RC, widened=scratch_CD is not None)
         if self.bias_V is not None:
             out_RC += self.bias_V[first:stop]
 
@@ -107,7 +109,7 @@ class VocabularyHead:
             rows = slice(start, start + _DIAGONAL_BLOCK)
             weight = self.weight_VD[target_R[rows]].to(self.product_dtype)
             block = torch.empty(weight.shape[0], weight.shape[0], device=self.device)
-            _product(hidden_RD[rows], weight, block)
+            _product(hidden_RD[rows], weight, block, widened=self.weight_VD.dtype != self.product_dtype)
             out[rows] = block.diagonal()
         return out if self.bias_V is None else out + self.bias_V[target_R]
 
@@ -138,8 +140,11 @@ class GivenLogits:
         return hidden_RD.gather(1, target_R[:, None])[:, 0]
 
 
-def _product(left_RD: Tensor, right_CD: Tensor, out_RC: Tensor) -> None:
-    if left_RD.dtype == torch.float32:
+def _product(left_RD: Tensor, right_CD: Tensor, out_RC: Tensor, *, widened: bool) -> None:
+    short = left_RD.shape[1] <= LONGEST_SUM
+    if short and not widened and available(left_RD.device, left_RD.dtype):
+        out_RC.copy_(linear(left_RD, right_CD))
+    elif left_RD.dtype == torch.float32:
         torch.mm(left_RD, right_CD.t(), out=out_RC)
     else:
         torch.mm(left_RD, right_CD.t(), out_dtype=torch.float32, out=out_RC)

@@ -25,13 +25,19 @@ class ModelError(ValueError):
 @dataclass(frozen=True)
 class ModelOptions:
     """`model`: local folder or hub id. `dtype` auto keeps the checkpoint's. `device` auto takes CUDA where there is
-    one."""
+    one. `compile`: the body's layers; None compiles on CUDA where a compiler is found.
+
+    `deterministic`: rows do not change with their neighbours, bit for bit; on CUDA every batch is then computed at one
+    fixed size, and without it rows keep their numbers to `operators.body.agree.AGREEMENT`. A CPU always keeps them.
+    """
 
     model: str
     revision: str | None = None
     dtype: Dtype = "auto"
     device: str = "auto"
     trust_remote_code: bool = False
+    compile: bool | None = None
+    deterministic: bool = False
 
     def torch_device(self) -> torch.device:
         """The device to score on.
