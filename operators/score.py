@@ -18,18 +18,19 @@ import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from operators.budget import Budget, free_caches, is_out_of_memory, smaller
+from operators.budget import Budget, free_caches, smaller
+from operators.failures import first_line, is_out_of_memory
 from operators.model_files import ModelError, ModelOptions
 from operators.models import ScoringModel
 from operators.score_columns import assembled
-from operators.statistics import TiledStatistics, TileOptions
+from operators.staging import Downloads, Pending, Uploads
+from operators.statistics import Statistics, TileOptions, make_statistics
 from operators.windows import Segment, WindowOptions, pack, segments
 from schemas.flow import scored, statistic_names
 from schemas.tokens import FEATURE_GROUPS, HIDDEN
@@ -67,9 +68,10 @@ class Scorer:
         self.model = model or ScoringModel.load(options.model)
         if HIDDEN in options.features and not self.model.separate:
             raise ModelError("this model's head cannot be separated from its body: --features hidden is not available")
-        self.statistics = TiledStatistics(self.model.head, frozenset(options.features), options.tiles)
+        self.statistics = self._make_statistics(options.tiles)
         default = GPU_BATCH_TOKENS if self.model.device.type == "cuda" else CPU_BATCH_TOKENS
         self.batch_tokens = options.batch_tokens or default
+        self.model.prepare(self.batch_tokens, options.windows.context)
         self.schema = scored(options.features)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -93,14 +95,20 @@ class Scorer:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                failure = (str(error).splitlines() or [""])[0][:200]
+                failure = first_line(error)
             # Only here, outside the handler, are the tensors of the failed attempt gone.
             self._shrink(list(segments(lengths, self.options.windows)), failure)
+
+    def _make_statistics(self, tiles: TileOptions) -> Statistics:
+        try:
+            return make_statistics(self.model.head, frozenset(self.options.features), tiles)
+        except ValueError as error:
+            raise ModelError(f"--kernel: {error}") from error
 
     def _shrink(self, windows: list[Segment], failure: str) -> None:
         """Take the next smaller budget, for this block and all later ones."""
         free_caches(self.model.device)
-        rows = self.statistics.options.rows
+        rows = self.statistics.rows
         budget = smaller(Budget(self.batch_tokens, rows), windows)
         if budget is None:
             raise ModelError(
@@ -113,74 +121,81 @@ class Scorer:
             self.model.device, *budget, failure,
         )  # fmt: skip
         self.batch_tokens = budget.batch_tokens
+        self.model.shrink(budget.batch_tokens)
         if budget.tile_rows < rows:
-            options = replace(self.statistics.options, rows=budget.tile_rows)
+            tiles = replace(self.statistics.options, rows=budget.tile_rows)
             del self.statistics  # its buffers go before the smaller ones are made
-            self.statistics = TiledStatistics(self.model.head, frozenset(self.options.features), options)
+            self.statistics = self._make_statistics(tiles)
 
     def _score_within_budget(self, ids_N: Tensor, lengths: Sequence[int]) -> dict[str, np.ndarray]:
-        collector = _Collector(self.statistics, len(ids_N), statistic_names(self.options.features), self.model.device)
+        names = statistic_names(self.options.features)
+        collector = _Collector(self.statistics, len(ids_N), names, self.model.device)
         starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
         for batch in pack(segments(lengths, self.options.windows), self.batch_tokens):
             spans = [(starts[s.document] + s.start, starts[s.document] + s.stop) for s in batch]
-            fed = torch.cat([ids_N[a:b] for a, b in spans]).to(self.model.device)
-            self._score_batch(batch, spans, fed, collector)
+            self._score_batch(batch, spans, ids_N, collector)
         return collector.finish()
 
     def _score_batch(
-        self, batch: list[Segment], spans: list[tuple[int, int]], fed: Tensor, collector: _Collector
+        self, batch: list[Segment], spans: list[tuple[int, int]], ids_N: Tensor, collector: _Collector
     ) -> None:
-        """One forward pass. `spans`: where each segment's tokens lie among the block's, `fed` their ids in a row."""
+        """One forward pass. `spans`: where each segment's tokens lie among the block's ids."""
         bounds = list(itertools.pairwise([0, *np.cumsum([len(s) for s in batch]).tolist()]))
         skips = [s.score_from - s.start for s in batch]
+        fed_T = ids_N[_ranges(spans)]
         if not self.model.separate:
-            self._collect_own_logits(bounds, spans, skips, fed, collector)
+            self._collect_own_logits(bounds, spans, skips, fed_T.to(self.model.device), collector)
             return
-        hidden = self.model.hidden(fed, bounds)
-        local = _ranges((a + skip, b) for (a, b), skip in zip(bounds, skips, strict=True)).to(hidden.device)
-        rows = _ranges((a + skip, b) for (a, b), skip in zip(spans, skips, strict=True))
-        collector.add(hidden[local - 1], fed[local], rows)
+        hidden = self.model.hidden(fed_T, bounds)
+        local_R = _ranges((a + skip, b) for (a, b), skip in zip(bounds, skips, strict=True))
+        row_R = _ranges((a + skip, b) for (a, b), skip in zip(spans, skips, strict=True))
+        collector.add(hidden, local_R - 1, fed_T[local_R], row_R)
         if HIDDEN in self.options.features:
             for segment, (a, b), (_, row_end), skip in zip(batch, bounds, spans, skips, strict=True):
                 first = skip if segment.start else 0  # the first window keeps its first token's state too
                 collector.keep_hidden(hidden[a + first : b], row_end - (b - a - first))
 
     def _collect_own_logits(
-        self, bounds: list[tuple[int, int]], spans: list[tuple[int, int]], skips: list[int], fed: Tensor,
+        self, bounds: list[tuple[int, int]], spans: list[tuple[int, int]], skips: list[int], fed_T: Tensor,
         collector: _Collector,
     ) -> None:  # fmt: skip
         for (a, b), (start, _), skip in zip(bounds, spans, skips, strict=True):
             place = skip
-            for logits in self.model.own_logits(fed[a:b], skip - 1):
+            for logits in self.model.own_logits(fed_T[a:b], skip - 1):
                 end = place + len(logits)
-                collector.add(logits, fed[a + place : a + end], torch.arange(start + place, start + end))
+                rows = torch.arange(start + place, start + end)
+                collector.add(logits, torch.arange(len(logits)), fed_T[a + place : a + end].cpu(), rows)
                 place = end
 
 
 class _Collector:
-    """Gathers rows for the head until a tile is full, and writes each row's statistics to its place in the block."""
+    """Gathers rows for the head until a launch is full, and writes each row's statistics to its place in the block.
 
-    def __init__(self, statistics: TiledStatistics, n: int, names: Iterable[str], device: torch.device) -> None:
+    On an accelerator nothing here waits for it: results are copied back while the next rows are computed, and placed
+    one launch later.
+    """
+
+    def __init__(self, statistics: Statistics, n: int, names: Iterable[str], device: torch.device) -> None:
         self.statistics = statistics
-        self.capacity = statistics.options.rows
         self.columns: dict[str, np.ndarray] = {}
         self.n, self.names = n, list(names)
-        width = statistics.head.width
-        self._hidden_RD = torch.empty(self.capacity, width, device=device, dtype=statistics.head.product_dtype)
-        self._target_R = torch.empty(self.capacity, dtype=torch.long, device=device)
-        self._row_R = np.empty(self.capacity, dtype=np.int64)
+        self._uploads, self._downloads = Uploads(device), Downloads(device)
+        self._row_R = np.empty(statistics.rows, dtype=np.int64)
         self._waiting = 0
+        self._coming: tuple[np.ndarray, Pending] | None = None
 
-    def add(self, hidden_RD: Tensor, target_R: Tensor, row_R: Tensor) -> None:
+    def add(self, hidden_TD: Tensor, local_R: Tensor, target_R: Tensor, row_R: Tensor) -> None:
+        """Rows `local_R` of `hidden_TD` predict `target_R`, the block's tokens number `row_R`; all but the states on
+        the host."""
+        local, target = self._uploads.put(torch.stack([local_R, target_R]))
         done = 0
         while done < len(row_R):
-            take = min(self.capacity - self._waiting, len(row_R) - done)
-            here, there = slice(self._waiting, self._waiting + take), slice(done, done + take)
-            self._hidden_RD[here] = hidden_RD[there]
-            self._target_R[here] = target_R[there]
-            self._row_R[here] = row_R[there].numpy()
+            take = min(self.statistics.rows - self._waiting, len(row_R) - done)
+            there = slice(done, done + take)
+            self.statistics.put(hidden_TD[local[there]], target[there], self._waiting)
+            self._row_R[self._waiting : self._waiting + take] = row_R[there].numpy()
             self._waiting, done = self._waiting + take, done + take
-            if self._waiting == self.capacity:
+            if self._waiting == self.statistics.rows:
                 self._flush()
 
     def keep_hidden(self, hidden_LD: Tensor, row: int) -> None:
@@ -190,21 +205,28 @@ class _Collector:
 
     def _flush(self) -> None:
         n, self._waiting = self._waiting, 0
-        if not n:
-            return
-        for name, values in self.statistics(self._hidden_RD[:n], self._target_R[:n]).items():
-            self._column(name, values)[self._row_R[:n]] = values.cpu().numpy()
+        if n:
+            started = self._downloads.start(self.statistics.run(n))
+            self._place()
+            self._coming = (self._row_R[:n].copy(), started)
 
-    def _column(self, name: str, values: Tensor) -> np.ndarray:
+    def _place(self) -> None:
+        """Take in the results of the launch before."""
+        if self._coming is not None:
+            rows, started = self._coming
+            for name, values in started.result().items():
+                self._column(name, values)[rows] = values
+
+    def _column(self, name: str, values: np.ndarray) -> np.ndarray:
         if name not in self.columns:
-            dtype: Any = np.float32 if values.is_floating_point() else np.int32
-            fill = np.nan if dtype is np.float32 else 0
-            self.columns[name] = np.full((self.n, *values.shape[1:]), fill, dtype=dtype)
+            fill = np.nan if np.issubdtype(values.dtype, np.floating) else 0
+            self.columns[name] = np.full((self.n, *values.shape[1:]), fill, dtype=values.dtype)
         return self.columns[name]
 
     def finish(self) -> dict[str, np.ndarray]:
         """All columns of the block; a block without a single prediction, or without a document, has them too."""
         self._flush()
+        self._place()
         for name in self.names:
             if name not in self.columns:
                 self.columns[name] = np.full((self.n, *self._shape_of(name)), np.nan, dtype=np.float32)

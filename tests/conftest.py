@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import small
+import torch
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton: its kernels then run here, too
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from operators.model_files import ModelOptions
+from operators.model_files import ModelError, ModelOptions
 from operators.models import ScoringModel
 from operators.score import ScoreOptions, Scorer
 from operators.statistics import TileOptions
@@ -119,3 +119,34 @@ def test_half_precision_checkpoints_are_scored(dtype: torch.dtype) -> None:
 def test_unknown_features_are_refused() -> None:
     with pytest.raises(ValueError, match="choose from extremes"):
         ScoreOptions(ModelOptions("x"), WINDOWS, ("colour",))
+
+
+def test_the_fused_kernel_gives_the_same_columns(llama: torch.nn.Module) -> None:
+    """Interpreted where there is no CUDA device; the hidden states are the same bits, the head's sums are not."""
+    pytest.importorskip("triton")
+    documents = block([1, 2, 3], None, list(range(40)), [9] * 17)
+    tiled = scorer_of(llama)(documents)
+    options = ScoreOptions(
+        ModelOptions("made here"), WINDOWS, FEATURE_GROUPS, TileOptions(rows=128, compiled=False, kernel="triton")
+    )
+    fused = Scorer(options, ScoringModel(copy.deepcopy(llama)))
+    assert fused.statistics.name == "triton"
+    got = fused(documents)
+    assert got.schema == tiled.schema
+    for name in ("logprob", "entropy", "logprob_std", "mass_above", "renyi_half", "rest_entropy"):
+        expected, values = (pc.list_flatten(table[name]).to_numpy(zero_copy_only=False) for table in (tiled, got))
+        np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
+    assert got["hidden"].equals(tiled["hidden"])
+    assert got["rank"].equals(tiled["rank"])
+
+
+def test_a_kernel_that_cannot_run_here_says_why(llama: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is there")
+    pytest.importorskip("triton")
+    monkeypatch.delenv("TRITON_INTERPRET")
+    options = ScoreOptions(ModelOptions("made here"), WINDOWS, (), TileOptions(kernel="triton"))
+    with pytest.raises(
+        ModelError, match=r"--kernel: triton cannot run here: it needs a CUDA device, and the model is on cpu"
+    ):
+        Scorer(options, ScoringModel(copy.deepcopy(llama)))

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from operators.budget import MIN_TILE_ROWS, Budget, is_out_of_memory, smaller
+from operators.budget import MIN_TILE_ROWS, Budget, smaller
+from operators.failures import is_out_of_memory
 from operators.head import VocabularyHead
 from operators.model_files import ModelError, ModelOptions
 from operators.models import ScoringModel
@@ -136,7 +137,7 @@ def test_a_batch_shrinks_to_a_single_window(llama: torch.nn.Module, expected: di
     assert scorer.batch_tokens == WINDOWS.context
 
 
-@pytest.mark.parametrize("limit", [MIN_TILE_ROWS, 100, 200])
+@pytest.mark.parametrize("limit", [MIN_TILE_ROWS, 150, 250])
 def test_then_the_heads_tile_shrinks(
     llama: torch.nn.Module, expected: dict[str, np.ndarray], limit: int, caplog: pytest.LogCaptureFixture
 ) -> None:
