@@ -31,9 +31,7 @@ lint: install
 check: lint test
 
 bench: install
-	$(BIN)/assay bench statistics
-	$(BIN)/assay bench score
-	$(BIN)/assay bench storage
+	$(BIN)/assay bench all
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

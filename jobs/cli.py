@@ -117,6 +117,15 @@ def score(
     engine: Annotated[Engine | None, typer.Option(help="ray (default), or inline: a plain loop here.")] = None,
     actors: Annotated[int | None, typer.Option(help="Scoring actors (default: one a GPU, else one a core).")] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens in a forward pass (default: by device).")] = None,
+    kernel: Annotated[
+        str | None, typer.Option(help="Of the head: auto (the fastest that is exact here), torch or triton.")
+    ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option(
+            "--deterministic", help="Rows keep their bits whatever shares their batch, on CUDA too; slower there."
+        ),
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join (default: one started here).")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, score nothing.")
@@ -225,6 +234,18 @@ def bench_score_command(
         bench_score(shape, rounds, documents, peers)
 
 
+@bench.command(epilog=_example("assay bench query", "assay bench query --tokens 1000000 --rounds 1"))
+def query(
+    tokens: Annotated[int, typer.Option(help="Tokens of the lake that is made for it.", min=10_000)] = 20_000_000,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 5,
+) -> None:
+    """How fast scores are asked of a lake, in tokens/s, against a plain GROUP BY."""
+    with _errors():
+        from jobs.bench.query import bench_query
+
+        bench_query(tokens, rounds)
+
+
 @bench.command(epilog=_example("assay bench storage"))
 def storage(
     folder: Annotated[Path, typer.Option(help="The demo's folder: real text and a trained model.")] = Path(
@@ -236,6 +257,72 @@ def storage(
         from jobs.bench.storage import bench_storage
 
         bench_storage(folder)
+
+
+@bench.command(epilog=_example("assay bench memory", "assay bench memory --tokens 1000000"))
+def memory(
+    tokens: Annotated[
+        int, typer.Option(help="Tokens to score; the target is judged from 20 M on.", min=1)
+    ] = 20_000_000,
+) -> None:
+    """Whether a scorer's memory grows over a long run: resident memory after every block."""
+    with _errors():
+        from jobs.bench.memory import bench_memory
+
+        bench_memory(tokens)
+
+
+@bench.command(epilog=_example("assay bench device", "assay bench device --device cpu --shape tiny --rounds 1"))
+def device(
+    device: Annotated[str, typer.Option(help="cuda, cuda:N or cpu.")] = "cuda",
+    shape: Annotated[str, typer.Option(help="1b (for accelerators) or tiny.")] = "1b",
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 5,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16 (default on CUDA), float16 or float32.")] = None,
+) -> None:
+    """Scoring on one accelerator against the bare forward pass, a research loop and padded batches."""
+    with _errors():
+        from jobs.bench.device import bench_device
+
+        bench_device(device, shape, rounds, dtype)
+
+
+@bench.command("first-use", epilog=_example("assay bench first-use", "assay bench first-use --no-demo"))
+def first_use(
+    folder: Annotated[Path | None, typer.Option(help="Where the demo goes and stays: empty, or not there yet.")] = None,
+    rounds: Annotated[int, typer.Option(help="Starts of `assay --help`.", min=1, max=100)] = 9,
+    demo: Annotated[bool, typer.Option(help="Also time `assay demo`.")] = True,
+) -> None:
+    """What a newcomer waits for: the wall time of `assay --help` and of `assay demo`."""
+    with _errors():
+        from jobs.bench.first_use import bench_first_use
+
+        bench_first_use(folder, rounds, demo)
+
+
+@bench.command("all", epilog=_example("assay bench all", "assay bench all --quick --output record.txt"))
+def bench_all_command(
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes, over too little to be quoted.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The record (default: infra/benchmarks/<date>-<hardware>.txt).")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this benchmark. Repeatable (default: all).")] = None,
+) -> None:
+    """Every benchmark that this machine can run: one dated record, with a verdict on every target."""
+    with _errors():
+        from jobs.bench.suite import bench_all
+
+        bench_all(quick, output, only or ())
+
+
+@bench.command(epilog=_example("assay bench targets infra/benchmarks/2026-11-21-cpu-2-cores.txt"))
+def targets(
+    file: Annotated[Path, typer.Argument(help="A record, as `assay bench all` writes it.", metavar="FILE")],
+) -> None:
+    """Judge a stored record again: every target, what was measured, met or not."""
+    with _errors():
+        from jobs.bench.targets import bench_targets
+
+        bench_targets(file)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

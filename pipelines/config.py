@@ -26,7 +26,7 @@ MIN_ROWS = 1000  # below so many records a share of rejects is not judged before
 # How a run is executed, or where: changing these between a start and a resume changes nothing that is stored. Model and
 # input stand in a run's identity by fingerprint and by the listing of the input's files.
 _EXECUTION_FIELDS = {"lake", "engine", "actors", "address", "batch_tokens", "device", "storage_options", "run_id",
-                     "model", "revision", "input", "limit", "max_rejects", "overwrite"}  # fmt: skip
+                     "model", "revision", "input", "limit", "max_rejects", "overwrite", "kernel"}  # fmt: skip
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -74,6 +74,8 @@ class ScoreConfig(BaseModel):
     engine: Literal["ray", "inline"] = "ray"
     actors: int | None = Field(None, ge=1)
     batch_tokens: int | None = Field(None, ge=16)
+    kernel: Literal["auto", "torch", "triton"] = "auto"
+    deterministic: bool = False
     address: str | None = None
     storage_options: dict[str, Any] | None = Field(None, repr=False)
 
@@ -163,6 +165,8 @@ class ScoreConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The fields that decide what is scored and to which numbers."""
         unused = set() if "topk" in self.features else {"top_k"}
+        if not self.deterministic:  # runs from before the field was there can go on
+            unused.add("deterministic")
         return self.model_dump(mode="json", exclude=_EXECUTION_FIELDS | unused)
 
     def public(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from schemas.tokens import HIDDEN
 
 if TYPE_CHECKING:
     from operators.score import ScoreOptions
+    from operators.statistics import Kernel
 
 # Text bytes of a block, hence of a part: long parts compress better (7.4 bytes a token at 80k tokens, 7.0 at 600k),
 # small blocks keep every worker busy, report progress and lose less when one is killed: on a CPU, where a block of a
@@ -47,12 +48,14 @@ class Scoring:
     features: tuple[str, ...]
     top_k: int
     batch_tokens: int | None
+    kernel: Kernel = "auto"
 
     def options(self) -> ScoreOptions:
         from operators.score import ScoreOptions
         from operators.statistics import TileOptions
 
-        return ScoreOptions(self.model, self.windows, self.features, TileOptions(top_k=self.top_k), self.batch_tokens)
+        tiles = TileOptions(top_k=self.top_k, kernel=self.kernel, deterministic=self.model.deterministic)
+        return ScoreOptions(self.model, self.windows, self.features, tiles, self.batch_tokens)
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,14 @@ class Plan:
 
     def scoring(self) -> Scoring:
         c = self.config
-        model = ModelOptions(str(self.folder), None, c.dtype, c.device, c.trust_remote_code)
-        return Scoring(model, self.windows, c.features, c.top_k, c.batch_tokens)
+        model = ModelOptions(
+            str(self.folder),
+            dtype=c.dtype,
+            device=c.device,
+            trust_remote_code=c.trust_remote_code,
+            deterministic=c.deterministic,
+        )
+        return Scoring(model, self.windows, c.features, c.top_k, c.batch_tokens, c.kernel)
 
     def write_options(self) -> WriteOptions:
         c = self.config

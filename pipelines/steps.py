@@ -187,6 +187,8 @@ class ScoreStep:
             "vocab_size": model.vocab_size,
             "packed": model.packed,
             "separate": model.separate,
+            "kernel": self.scorer.statistics.name,
+            "deterministic": model.deterministic,
         }
         metadata = {**(block.schema.metadata or {}), SCORER_METADATA: json.dumps(facts)}
         return self.scorer(block).replace_schema_metadata(metadata)

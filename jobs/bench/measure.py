@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from jobs.bench.machine import machine, versions
+
+Clock = Callable[[Callable[[], Any]], float]
+
+WIDTH = 200  # of a table that goes into a file: nothing is folded
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,21 @@ class Timing:
         return statistics.median(a / b for a, b in zip(self.seconds, other.seconds, strict=True))
 
 
-def take_turns(variants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Timing]:
-    """Time every variant once a round, after one round that is not counted."""
+def wall_clock(run: Callable[[], Any]) -> float:
+    """Seconds that a call takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def take_turns(variants: Mapping[str, Callable[[], Any]], rounds: int, clock: Clock = wall_clock) -> dict[str, Timing]:
+    """Time every variant once a round by `clock`, after one round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for counted in range(-1, rounds):
         for name, run in variants.items():
-            started = time.perf_counter()
-            run()
+            taken = clock(run)
             if counted >= 0:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(taken)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
@@ -66,37 +77,36 @@ def peak_extra_bytes(prepare: Callable[..., Callable[[], Any]], *args: Any) -> i
 
 def _peak(prepare: Callable[..., Callable[[], Any]], args: tuple[Any, ...]) -> int:
     run = prepare(*args)
-    before = _status("VmRSS")
+    before = memory_status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak that loading reached
     run()
-    return max(0, _status("VmHWM") - before)
+    return max(0, memory_status("VmHWM") - before)
 
 
-def _status(name: str) -> int:
-    """A field of this process's memory status, in bytes (Linux)."""
+def memory_status(name: str) -> int:
+    """A field of this process's memory status (`VmRSS`, `VmHWM`, ...), in bytes (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
 
 
-def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A plain table on standard output."""
+def show(title: str, columns: list[str], rows: list[list[str]], words: Collection[str] = ()) -> None:
+    """A plain table on standard output; `words`: columns that hold text, not numbers, besides the first."""
     table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    for name, column in zip(columns[1:], table.columns[1:], strict=True):
+        column.justify = "left" if name in words else "right"
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=True).print(table)
+    width = None if sys.stdout.isatty() else WIDTH
+    Console(soft_wrap=True, width=width).print(table)
 
 
 def record(benchmark: str, results: Any, **config: Any) -> None:
     """The last line: one JSON record."""
-    from pipelines.plan import package_versions
-
-    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "system": platform.system()}
     line: dict[str, Any] = {
         "benchmark": benchmark,
         "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
     }
-    line |= {"versions": package_versions(), "machine": machine, "config": config, "results": results}
+    line |= {"versions": versions(), "machine": machine(), "config": config, "results": results}
     sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()

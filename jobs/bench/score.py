@@ -1,6 +1,6 @@
 """`assay bench score`: useful tokens a second on mixed lengths, against the bare forward pass and peers.
 
-    bare forward     body and head product over the same packed batches: the limit
+    bare forward     body and head product over the same packed batches, by the fastest product there is: the limit
     assay            tokenize + score, all core statistics, through the operators a run uses
     research loop    one document at a time, full softmax and log_softmax; ranks by argsort, or none
     peers            lm-evaluation-harness and minicons (extra `bench`): log-prob alone
@@ -136,11 +136,13 @@ def bare_forward(folder: Path, lengths: list[int]) -> Callable[[], None]:
 
     from operators.model_files import ModelOptions
     from operators.models import ScoringModel
+    from operators.products import fastest
     from operators.score import CPU_BATCH_TOKENS
     from operators.windows import WindowOptions, pack, segments
 
     model = ScoringModel.load(ModelOptions(str(folder), device="cpu"))
     weight = model.model.get_output_embeddings().weight
+    product = fastest(weight.device, weight.dtype)
     ids = torch.randint(0, model.vocab_size, (2 * CONTEXT,), generator=torch.Generator().manual_seed(1))
     batches = []
     for batch in pack(segments(lengths, WindowOptions(CONTEXT, CONTEXT // 2)), CPU_BATCH_TOKENS):
@@ -152,7 +154,7 @@ def bare_forward(folder: Path, lengths: list[int]) -> Callable[[], None]:
         for bounds in batches:
             hidden = model.hidden(ids[: bounds[-1][1]], bounds)
             for rows in torch.split(hidden, 512):
-                _ = rows @ weight.T
+                _ = product(rows, weight)
 
     return run
 

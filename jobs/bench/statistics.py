@@ -1,6 +1,6 @@
 """`assay bench statistics`: what the statistics cost over the model's body and one plain head product.
 
-    body + head     packed body over one batch, then one product with the whole head weight
+    body + head     packed body over one batch, then one product with the whole head weight, the fastest there is
     + statistics    the same body, then all core statistics by vocabulary tiles
     + research      the same body, then log_softmax, softmax and argsort of the whole [tokens, vocabulary] matrix
 
@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import typer
+
 from jobs.bench.measure import peak_extra_bytes, record, show, take_turns
 from jobs.bench.shapes import CONTEXT, SHAPES, random_model
-from pipelines.config import ConfigError
 
 DTYPES = ("float32", "bfloat16")
 VARIANTS = ("body + head", "+ statistics", "+ research")
@@ -25,7 +26,7 @@ def bench_statistics(shapes: list[str] | None, dtypes: list[str] | None, rounds:
     """Run the verb for every shape and dtype asked for."""
     unknown = [name for name in dtypes or () if name not in DTYPES]
     if unknown:
-        raise ConfigError(f"--dtype {unknown[0]}: choose from {', '.join(DTYPES)}")
+        raise typer.BadParameter(f"--dtype {unknown[0]}: choose from {', '.join(DTYPES)}")
     rows, results = [], []
     for shape in shapes or SHAPES:
         for dtype in dtypes or DTYPES:
@@ -85,6 +86,7 @@ def make_variants(shape: str, dtype: str) -> dict[str, Callable[[], Any]]:
     import torch
 
     from operators.models import ScoringModel
+    from operators.products import fastest
     from operators.statistics import TiledStatistics
 
     torch.set_num_threads(1)
@@ -93,8 +95,9 @@ def make_variants(shape: str, dtype: str) -> dict[str, Callable[[], Any]]:
     bounds = [(0, CONTEXT // 2), (CONTEXT // 2, CONTEXT)]
     target = ids.roll(-1)
     weight = model.model.get_output_embeddings().weight
+    product = fastest(weight.device, weight.dtype)
     tiled = TiledStatistics(model.head)
-    rows = tiled.options.rows
+    rows = tiled.rows
 
     @torch.inference_mode()
     def body() -> torch.Tensor:
@@ -106,7 +109,7 @@ def make_variants(shape: str, dtype: str) -> dict[str, Callable[[], Any]]:
 
     @torch.inference_mode()
     def head() -> Any:
-        return body() @ weight.T
+        return product(body(), weight)
 
     @torch.inference_mode()
     def statistics() -> Any:

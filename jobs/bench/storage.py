@@ -7,45 +7,48 @@ and written again by the writer a run uses.
 from __future__ import annotations
 
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.bench.measure import record, show
+from jobs.bench.measure import record, show, take_turns
+from operators.precision import Precision
 from pipelines.config import ConfigError, ScoreConfig
 
 FULL_RUN = "storage-full"
+SMALL_PART = 20_000  # tokens: what a short run, or the end of a shard, leaves in a part
 
 
-def bench_storage(folder: Path) -> None:
+def bench_storage(folder: Path, rounds: int = 5) -> None:
     """Run the verb over the tokens of the demo's lake."""
     from operators.lake import Lake
-    from operators.parquet import encode
-    from operators.precision import at_precision
-    from schemas import TOKENS
 
     lake = Lake(str(folder / "lake"))
     _score_in_full(folder)
     parts = [lake.uri(part) for part in lake.readable_tokens(FULL_RUN)]
     tokens = pa.concat_tables([pq.read_table(part, partitioning=None) for part in parts]).combine_chunks()
-    rows, results = [], {}
+    small = tokens.slice(0, SMALL_PART).combine_chunks()
+    variants: dict[str, tuple[pa.Table, Precision | None]]
+    variants = {"default Parquet": (tokens, None), "full": (tokens, "full"), "compact": (tokens, "compact"),
+                f"compact, {len(small):,} tokens": (small, "compact")}  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
-        for label, write in {
-            "default Parquet": lambda path: pq.write_table(tokens, path),
-            "full": lambda path: Path(path).write_bytes(encode(tokens, TOKENS)),
-            "compact": lambda path: Path(path).write_bytes(encode(at_precision(tokens, "compact"), TOKENS)),
-        }.items():
-            path = f"{scratch}/{label}.parquet"
-            result = results[label] = _measure(path, write, len(tokens))
-            columns = result["columns"]
-            rows.append([label, f"{result['bytes']:.2f}", *(f"{v:.2f}" for v in columns.values()),
-                         f"{result['write_mtokens']:.1f}", f"{result['read_mtokens']:.1f}"])  # fmt: skip
+        paths = {label: f"{scratch}/{place}.parquet" for place, label in enumerate(variants)}
+        writing = take_turns({name: partial(_write, paths[name], *what) for name, what in variants.items()}, rounds)
+        reading = take_turns({name: partial(pq.read_table, path) for name, path in paths.items()}, rounds)
+        sizes = {name: _sizes(paths[name], len(rows)) for name, (rows, _) in variants.items()}
+    results, lines = {}, []
+    for name, (rows, _) in variants.items():
+        speeds = {"write_mtokens": len(rows) / writing[name].median / 1e6,
+                  "read_mtokens": len(rows) / reading[name].median / 1e6}  # fmt: skip
+        results[name] = {**sizes[name], **speeds}
+        columns = [sizes[name]["bytes"], *sizes[name]["columns"].values()]
+        lines.append([name, *(f"{v:.2f}" for v in columns), *(f"{v:.1f}" for v in speeds.values())])
     names = list(results["compact"]["columns"])
-    show(f"Bytes a token, {len(tokens):,} tokens", ["variant", "total", *names, "write M/s", "read M/s"], rows)
-    record("storage", results, tokens=len(tokens))
+    show(f"Bytes a token, {len(tokens):,} tokens", ["variant", "total", *names, "write M/s", "read M/s"], lines)
+    record("storage", results, tokens=len(tokens), small=len(small), rounds=rounds)
 
 
 def _score_in_full(folder: Path) -> None:
@@ -63,12 +66,20 @@ def _score_in_full(folder: Path) -> None:
     score_corpus(make_plan(config))
 
 
-def _measure(path: str, write: Any, n: int) -> dict[str, Any]:
-    started = time.perf_counter()
-    write(path)
-    written = time.perf_counter()
-    pq.read_table(path)
-    read = time.perf_counter()
+def _write(path: str, tokens: pa.Table, precision: Precision | None) -> None:
+    """As a run writes it, rounding included; without a precision, as pyarrow does by itself."""
+    from operators.parquet import encode
+    from operators.precision import at_precision
+    from schemas import TOKENS
+
+    if precision is None:
+        pq.write_table(tokens, path)
+    else:
+        Path(path).write_bytes(memoryview(encode(at_precision(tokens, precision), TOKENS)))
+
+
+def _sizes(path: str, n: int) -> dict[str, Any]:
+    """Bytes a token of a file of `n` tokens, all in all and by column."""
     metadata = pq.ParquetFile(path).metadata
     columns: dict[str, float] = {}
     for group in range(metadata.num_row_groups):
@@ -76,9 +87,4 @@ def _measure(path: str, write: Any, n: int) -> dict[str, Any]:
             chunk = metadata.row_group(group).column(index)
             name = chunk.path_in_schema.split(".")[0]
             columns[name] = columns.get(name, 0.0) + chunk.total_compressed_size / n
-    return {
-        "bytes": Path(path).stat().st_size / n,
-        "columns": columns,
-        "write_mtokens": n / (written - started) / 1e6,
-        "read_mtokens": n / (read - written) / 1e6,
-    }
+    return {"bytes": Path(path).stat().st_size / n, "columns": columns}

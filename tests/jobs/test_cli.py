@@ -16,7 +16,9 @@ from typer.testing import CliRunner, Result
 from jobs.cli import app
 
 VERBS = [v.split() for v in ("score", "catalog", "sql", "verify", "demo")]
-VERBS += [["bench", v] for v in ("statistics", "score", "storage")]
+VERBS += [
+    ["bench", v] for v in ("statistics", "score", "query", "storage", "memory", "device", "first-use", "all", "targets")
+]
 
 
 def assay(*args: object) -> Result:
