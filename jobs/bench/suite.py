@@ -57,12 +57,12 @@ def steps(demo: Path) -> list[Step]:
     folder = ("--folder", str(demo))
     return [
         Step("first-use", (*folder,), (*folder, "--rounds", "3"), whole),
-        Step("statistics", ("--rounds", "7"), ("--rounds", "1", "--shape", "wide", "--dtype", "float32")),
-        Step("score", ("--shape", "gpt2-small", "--documents", "24", "--rounds", "5"),
+        Step("statistics", ("--rounds", "5"), ("--rounds", "1", "--shape", "wide", "--dtype", "float32")),
+        Step("score", ("--shape", "gpt2-small", "--documents", "12", "--rounds", "3"),
              ("--shape", "gpt2-small", "--documents", "8", "--rounds", "1")),
-        Step("score", ("--shape", "wide", "--documents", "48", "--rounds", "7"),
+        Step("score", ("--shape", "wide", "--documents", "32", "--rounds", "3"),
              ("--shape", "wide", "--documents", "16", "--rounds", "1")),
-        Step("query", ("--tokens", "20000000", "--rounds", "5"), ("--tokens", "1000000", "--rounds", "1"), ("duckdb",)),
+        Step("query", ("--tokens", "20000000", "--rounds", "3"), ("--tokens", "1000000", "--rounds", "1"), ("duckdb",)),
         Step("storage", folder, folder, whole),
         Step("memory", (), ("--tokens", "400000")),
         Step("device", (), ("--rounds", "1"), cuda=True),
