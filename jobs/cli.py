@@ -28,6 +28,12 @@ class Engine(StrEnum):
     inline = "inline"
 
 
+class Kernel(StrEnum):
+    auto = "auto"
+    torch = "torch"
+    triton = "triton"
+
+
 class Output(StrEnum):
     table = "table"
     csv = "csv"
@@ -118,7 +124,7 @@ def score(
     actors: Annotated[int | None, typer.Option(help="Scoring actors (default: one a GPU, else one a core).")] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens in a forward pass (default: by device).")] = None,
     kernel: Annotated[
-        str | None, typer.Option(help="Of the head: auto (the fastest that is exact here), torch or triton.")
+        Kernel | None, typer.Option(help="Of the head: auto takes the fastest that is exact on this device.")
     ] = None,
     deterministic: Annotated[
         bool | None,

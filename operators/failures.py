@@ -17,6 +17,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _WORDS.search(str(error)) is not None
 
 
+def raise_if_out_of_memory(error: BaseException) -> None:
+    """Raise the error, or the one that it followed, if memory ran out: then less at once may succeed."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if is_out_of_memory(cause):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, at most 300 characters; its type where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -34,7 +34,7 @@ from operators.body import PackedBody
 from operators.body.agree import agree
 from operators.body.exact import exact_products, prepare_repeatable, repeatable
 from operators.body.probe import moved_rows, packing_obstacle, probe_bounds, probe_ids
-from operators.failures import first_line
+from operators.failures import first_line, raise_if_out_of_memory
 from operators.head import GivenLogits, VocabularyHead
 from operators.head_probe import separate_head
 from operators.model_files import ModelError, ModelOptions, context_limit, model_folder, read_config
@@ -68,6 +68,8 @@ class ScoringModel:
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         exact_products(self.device)
+        if deterministic:
+            prepare_repeatable(self.device)
         body: nn.Module = model.base_model if model.get_decoder() is model else model.get_decoder()
         use_single_pass(body)
         if not compile:  # compiled layers choose their products themselves
@@ -168,7 +170,8 @@ class ScoringModel:
         return hidden
 
     def _own_logits(self, ids_L: Tensor, **keep: Tensor) -> Tensor:
-        logits: Tensor = self.model(input_ids=ids_L[None], use_cache=False, **keep).logits[0]
+        with repeatable(self.body.repeatable):
+            logits: Tensor = self.model(input_ids=ids_L[None], use_cache=False, **keep).logits[0]
         return logits.float()
 
     def _check_causal(self) -> None:
@@ -206,6 +209,7 @@ class ScoringModel:
             with attention.paths_taken() as taken:
                 packed = self.body(ids_T, bounds)
         except Exception as error:  # models refuse a foreign attention, or packed positions, in many ways
+            raise_if_out_of_memory(error)
             return f"{type(error).__name__}: {first_line(error)}"
         if not taken:
             return "its layers do not use transformers' attention interface"
@@ -241,7 +245,7 @@ class ScoringModel:
             )  # fmt: skip
             self.packed = False
             self.body.stop_compiling()
-            self.body.release()
+            self.body.loosen()
             moved = self._moved_rows(n, room, longest)
         if moved:
             raise ModelError(

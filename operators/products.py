@@ -105,14 +105,15 @@ def use_fast_products(body: nn.Module) -> int:
 
     GPT-2's transposed layers are turned once. Layers with hooks or of a derived class stay as they are: they do more.
     """
-    found: list[tuple[nn.Module, str, Any]] = [
-        (parent, name, child)
+    found = [
+        (parent, name)  # not the layer: a list of them would keep every weight that is turned or cut
         for parent in body.modules()
         for name, child in parent.named_children()
         if type(child) in (nn.Linear, Conv1D) and not child._forward_hooks and not child._forward_pre_hooks
     ]
     count = 0
-    for parent, name, layer in found:
+    for parent, name in found:
+        layer = getattr(parent, name)
         weight: Tensor = layer.weight.t() if isinstance(layer, Conv1D) else layer.weight
         if available(weight.device, weight.dtype):
             made = Linear if weight.shape[1] <= LONGEST_SUM else LongLinear

@@ -24,13 +24,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from operators.budget import Budget, free_caches, smaller
+from operators.budget import MIN_TILE_ROWS, Budget, free_caches, smaller
 from operators.failures import first_line, is_out_of_memory
 from operators.model_files import ModelError, ModelOptions
 from operators.models import ScoringModel
 from operators.score_columns import assembled
 from operators.staging import Downloads, Pending, Uploads
-from operators.statistics import Statistics, TileOptions, make_statistics
+from operators.statistics import ROW_ALIGNMENT, Statistics, TileOptions, make_statistics
 from operators.windows import Segment, WindowOptions, pack, segments
 from schemas.flow import scored, statistic_names
 from schemas.tokens import FEATURE_GROUPS, HIDDEN
@@ -102,7 +102,9 @@ class Scorer:
     def _make_statistics(self, tiles: TileOptions) -> Statistics:
         try:
             return make_statistics(self.model.head, frozenset(self.options.features), tiles)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise ModelError(f"--kernel: {error}") from error
 
     def _shrink(self, windows: list[Segment], failure: str) -> None:
@@ -123,9 +125,24 @@ class Scorer:
         self.batch_tokens = budget.batch_tokens
         self.model.shrink(budget.batch_tokens)
         if budget.tile_rows < rows:
-            tiles = replace(self.statistics.options, rows=budget.tile_rows)
-            del self.statistics  # its buffers go before the smaller ones are made
-            self.statistics = self._make_statistics(tiles)
+            self._shrink_statistics(budget.tile_rows)
+
+    def _shrink_statistics(self, rows: int) -> None:
+        """Make the head's buffers anew for fewer rows; for yet fewer where memory runs out again."""
+        options = self.statistics.options
+        if options.deterministic and self.model.device.type != "cpu":
+            raise ModelError("out of memory with --deterministic, which fixes the head's rows: choose fewer --features")
+        del self.statistics  # its buffers go before the smaller ones are made
+        while True:
+            try:
+                self.statistics = self._make_statistics(replace(options, rows=rows))
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or rows <= MIN_TILE_ROWS:
+                    raise
+            else:
+                return
+            free_caches(self.model.device)
+            rows = max(MIN_TILE_ROWS, rows // 2 // ROW_ALIGNMENT * ROW_ALIGNMENT)
 
     def _score_within_budget(self, ids_N: Tensor, lengths: Sequence[int]) -> dict[str, np.ndarray]:
         names = statistic_names(self.options.features)

@@ -161,7 +161,8 @@ def _documents_between(connection: duckdb.DuckDBPyConnection, start: int, end: i
         yield
         return
     ((database,),) = connection.execute("select current_database()").fetchall()
-    lake = f'"{database}".main.tokens'  # by its full name, or the view would mean itself
+    named = database.replace('"', '""')
+    lake = f'"{named}".main.tokens'  # by its full name, or the view would mean itself
     rows = f"select * from {lake} where doc_id >= {start} and doc_id <= {end - 1}"
     connection.execute(f"create or replace temporary view tokens as {rows}")
     try:

@@ -33,8 +33,22 @@ class _Done:
     def synchronize(self) -> None: ...
 
 
+class _Marked:
+    """A CUDA event on the stream of a device that need not be the current one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def record(self) -> None:
+        self._event.record(torch.cuda.current_stream(self._device))
+
+    def synchronize(self) -> None:
+        self._event.synchronize()
+
+
 def _event(device: torch.device) -> _Event:
-    return torch.cuda.Event() if device.type == "cuda" else _Done()  # type: ignore[no-untyped-call]
+    return _Marked(device) if device.type == "cuda" else _Done()
 
 
 class _Slot:

@@ -165,9 +165,9 @@ class ScoreConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The fields that decide what is scored and to which numbers."""
         unused = set() if "topk" in self.features else {"top_k"}
-        if not self.deterministic:  # runs from before the field was there can go on
-            unused.add("deterministic")
-        return self.model_dump(mode="json", exclude=_EXECUTION_FIELDS | unused)
+        if self.deterministic:  # bits are promised: what a batch and the head's sums are made of decides them
+            return self.model_dump(mode="json", exclude=(_EXECUTION_FIELDS - {"batch_tokens", "kernel"}) | unused)
+        return self.model_dump(mode="json", exclude=_EXECUTION_FIELDS | unused | {"deterministic"})
 
     def public(self) -> dict[str, Any]:
         """Every field but credentials: what a ledger and a log may hold."""

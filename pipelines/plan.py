@@ -144,7 +144,7 @@ def make_plan(config: ScoreConfig) -> Plan:
     listing = _gather(faults, lambda: list_input(config))
     folder = _gather(faults, lambda: model_folder(ModelOptions(config.model, config.revision)))
     if config.engine == "inline" or not config.address:  # a cluster has devices of its own
-        _gather(faults, lambda: ModelOptions(config.model, device=config.device).torch_device())
+        _gather(faults, lambda: _check_device(config))
     _gather(faults, lambda: _read_options(config, MAX_BLOCK_BYTES))
     model_config = _gather(faults, lambda: read_config(folder, trust_remote_code=config.trust_remote_code), folder)
     windows = _gather(faults, lambda: _windows(config, model_config), model_config)
@@ -169,6 +169,17 @@ def make_plan(config: ScoreConfig) -> Plan:
     }
     previous = None if config.overwrite else previous_run(lake, config.run_id, identity, listing)
     return Plan(config, lake, listing, folder, windows, identity, model_facts, tokenizer_facts, previous)
+
+
+def _check_device(config: ScoreConfig) -> None:
+    """Raise ModelError if this machine has not the device, or the device cannot run the kernel that is asked for."""
+    device = ModelOptions(config.model, device=config.device).torch_device()
+    if config.kernel == "triton":
+        from operators.statistics import device_obstacle
+
+        obstacle = device_obstacle(device)
+        if obstacle is not None:
+            raise ModelError(f"--kernel: triton cannot run here: {obstacle}; use torch or auto")
 
 
 def _read_options(config: ScoreConfig, block_bytes: int) -> ReadOptions:

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+import typer
+
 from jobs.bench.machine import cuda_device, hardware, machine, versions
 from jobs.bench.targets import SUITE, judge, lines_of, show_verdicts
 
@@ -78,10 +80,15 @@ def bench_all(quick: bool, output: Path | None, only: Sequence[str] = ()) -> Pat
         only: verbs to run, all by default.
 
     Raises:
-        OSError: the record cannot be written; found out before anything is measured.
+        BadParameter: an unknown verb.
+        OSError: the record cannot be written, or is there already; found out before anything is measured.
     """
+    known = {step.verb for step in steps(Path())}
+    unknown = [verb for verb in only if verb not in known]
+    if unknown:
+        raise typer.BadParameter(f"--only {unknown[0]}: choose from {', '.join(sorted(known))}")
     path = output or free_path(RECORDS if RECORDS.is_dir() else Path(), f"{time.strftime('%Y-%m-%d')}-{hardware()}")
-    with path.open("w", encoding="utf-8") as file, tempfile.TemporaryDirectory() as scratch:
+    with path.open("x", encoding="utf-8") as file, tempfile.TemporaryDirectory() as scratch:
         say = _both(file)
         say(_header(quick))
         for step in steps(Path(scratch) / "demo"):

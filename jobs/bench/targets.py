@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import typer
+
 from jobs.bench.measure import show
 
 Sense = Literal["at least", "at most", "stated"]
@@ -163,5 +165,15 @@ def show_verdicts(verdicts: Iterable[Verdict]) -> None:
 
 
 def bench_targets(file: Path) -> None:
-    """Run the verb: judge the record `file` again."""
-    show_verdicts(judge(lines_of(file.read_text(encoding="utf-8"))))
+    """Run the verb: judge the record `file` again.
+
+    Raises:
+        BadParameter: there is no such file, or it is no record.
+    """
+    try:
+        lines = lines_of(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from None
+    if not lines:
+        raise typer.BadParameter(f"{file} is no record: make one with assay bench all")
+    show_verdicts(judge(lines))

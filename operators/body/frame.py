@@ -51,12 +51,14 @@ class Sizes:
         return cls(rounded_up(max(batch_tokens, longest), BLOCK), longest, only_largest)
 
     def fit(self, bounds: Bounds) -> Size | None:
-        """The smallest size that holds these segments and their fillers; None where none does."""
+        """The smallest size that holds these segments and their fillers; None where none does or half were filler."""
         n_tokens = bounds[-1][1]
         if n_tokens > self.largest or max(b - a for a, b in bounds) > self.longest:
             return None
         step = self.largest if self.only_largest else rounded_up(-(-self.largest // _STEPS), BLOCK)
         tokens = min(rounded_up(n_tokens, step), self.largest)
+        if tokens > 2 * n_tokens and not self.only_largest:
+            return None
         needed, slots = len(bounds) + -(-(tokens - n_tokens) // self.longest), _FEWEST_SLOTS
         while slots < needed:
             slots *= 4

@@ -16,7 +16,7 @@ cache instead of two. Shapes: `R` rows (predictions), `C` tile columns, `V` voca
 `P` parts of a vocabulary, `K` top-k.
 """
 
-from operators.statistics.choose import Statistics, make_statistics
+from operators.statistics.choose import Statistics, device_obstacle, make_statistics
 from operators.statistics.fold import ROW_ALIGNMENT
 from operators.statistics.options import KERNELS, Kernel, TileOptions
 from operators.statistics.tiles import TiledStatistics
@@ -28,5 +28,6 @@ __all__ = [
     "Statistics",
     "TileOptions",
     "TiledStatistics",
+    "device_obstacle",
     "make_statistics",
 ]

@@ -47,6 +47,7 @@ def make_statistics(
 
     Raises:
         ValueError: `triton` is asked for where it cannot run, with the reason.
+        RuntimeError: it is asked for and fails.
     """
     chosen = options or TileOptions()
     obstacle = _obstacle(head)
@@ -71,9 +72,9 @@ def _checked(head: VocabularyHead, groups: frozenset[str], options: TileOptions)
     Raises:
         ValueError: it has not. RuntimeError: it cannot be built or launched.
     """
-    from operators.statistics.fused import FusedStatistics
-
     try:
+        from operators.statistics.fused import FusedStatistics
+
         fused = FusedStatistics(head, groups, options)
         wrong = disagreement(fused, TiledStatistics(head, groups, replace(options, rows=CHECKED_ROWS, compiled=False)))
     except (RuntimeError, ValueError):
@@ -108,13 +109,18 @@ def _obstacle(head: VocabularyHead | GivenLogits) -> str | None:
     """Why Triton cannot compute this head's statistics here, or None."""
     if not isinstance(head, VocabularyHead):
         return "the model's head cannot be separated from its body"
+    return device_obstacle(head.device)
+
+
+def device_obstacle(device: torch.device) -> str | None:
+    """Why Triton cannot run on this device, or None."""
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed"
     if interpreted():
         return None
-    if head.device.type != "cuda":
-        return f"it needs a CUDA device, and the model is on {head.device}"
-    if torch.cuda.get_device_capability(head.device) < MIN_CAPABILITY:
+    if device.type != "cuda":
+        return f"it needs a CUDA device, and the model is on {device}"
+    if torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
         return f"it needs a device of capability {MIN_CAPABILITY[0]}.{MIN_CAPABILITY[1]} or later"
     return None
 

@@ -61,7 +61,9 @@ class FusedStatistics:
         self._target_logit_R = torch.zeros(self.rows, device=device)
         self._maxima_RB = torch.empty(self.rows if self.top_k else 0, triton.cdiv(vocab, BLOCK), device=device)
         self._interpreted = interpreted()
-        self._conclude = _conclusion(groups, head.shape, device)
+        # What is compiled is tuned by measurement, too.
+        compiled = device.type == "cuda" and not self.options.deterministic
+        self._conclude = _conclusion(groups, head.shape, device, compiled=compiled)
         self._set_launch(launch or DEFAULT_LAUNCH)
         if launch is None and not self.options.deterministic and device.type == "cuda":
             with self._device():
@@ -202,20 +204,22 @@ def _cores(device: torch.device) -> int:
 Conclusion = Callable[[Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
 
 
-def _conclusion(groups: frozenset[str], shape: LogitShape | None, device: torch.device) -> Conclusion:
+def _conclusion(
+    groups: frozenset[str], shape: LogitShape | None, device: torch.device, *, compiled: bool
+) -> Conclusion:
     """From the splits' states to columns: some sixty small operations, one kernel where they are compiled."""
 
     def conclude(parts_SPR: Tensor, target_logit_R: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         state = merge(parts_SPR, groups)
         return finish(state, target_logit_R, groups, shape), state
 
-    if device.type != "cuda":
+    if not compiled:
         return conclude
-    compiled = torch.compile(conclude, dynamic=True)
+    fast = torch.compile(conclude, dynamic=True)
     try:
         with torch.inference_mode():
-            compiled(initial_state(256, groups, device)[:, None].expand(-1, 2, -1), torch.zeros(256, device=device))
+            fast(initial_state(256, groups, device)[:, None].expand(-1, 2, -1), torch.zeros(256, device=device))
     except Exception as error:  # whatever a broken tool chain raises
         log.warning("columns are computed uncompiled, slower: %s", first_line(error))
         return conclude
-    return compiled
+    return fast

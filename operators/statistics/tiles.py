@@ -19,6 +19,8 @@ from schemas.tokens import TOPK
 CPU_TILE = (512, 2048)
 CUDA_TILE = (4096, 2048)  # 32 MiB of float32: it stays in the second-level cache between the product and the fold
 
+GIVEN_BYTES = 64 << 20
+
 
 class TiledStatistics:
     """Statistics of one head, with buffers that are made once and reused.
@@ -39,14 +41,18 @@ class TiledStatistics:
         self.head, self.groups = head, groups
         chosen = options or TileOptions()
         rows, columns = CUDA_TILE if head.device.type == "cuda" else CPU_TILE
-        self.options = replace(chosen, rows=chosen.rows or rows, columns=chosen.columns or columns)
         self.rows, self.columns = chosen.rows or rows, chosen.columns or columns
+        if isinstance(head, GivenLogits):  # rows that wait are as wide as the vocabulary
+            most = GIVEN_BYTES // (4 * head.vocab_size) // ROW_ALIGNMENT * ROW_ALIGNMENT
+            self.rows = max(ROW_ALIGNMENT, min(self.rows, most))
+        self.options = replace(chosen, rows=self.rows, columns=self.columns)
         self._tile_RC = torch.empty(self.rows, self.columns, device=head.device)
         self._buffer = RowBuffer(head, self.rows)
         self._scratch_CD = head.scratch(self.columns)
         self._first_id = torch.zeros((), device=head.device)
         self.top_k = min(chosen.top_k, head.vocab_size) if TOPK in groups else 0
-        self._fold = make_fold(groups, head.shape, head.device, chosen.compiled)
+        measured = chosen.deterministic and head.device.type != "cpu"  # what is compiled there is tuned by measurement
+        self._fold = make_fold(groups, head.shape, head.device, False if measured else chosen.compiled)
 
     def put(self, hidden_LD: Tensor, target_L: Tensor, at: int) -> None:
         """Let rows wait for `run`, from place `at` on."""

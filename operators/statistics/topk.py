@@ -1,8 +1,9 @@
 """The `K` largest logits of each row, found through the maxima of blocks of columns.
 
 A row's K largest logits lie in the K blocks with the largest maxima (ties aside, where any choice is as good: were an
-element of another block among them, that block's maximum would be, too). So only maxima are searched, and of a tile
-only the blocks whose maximum beats what a row holds already.
+element of another block among them, that block's maximum would be, too). So a tile's maxima are searched, and then K
+blocks. How many entries are looked at depends on no row: torch breaks ties by place, and a row's ids must not follow
+its neighbours.
 
 Shapes: `R` rows, `C` columns of a tile, `K` kept.
 """
@@ -30,20 +31,18 @@ class TopK:
         """Take in the tile whose first column has the vocabulary id `first`."""
         if not self.k:
             return
-        values, columns = self._candidates(tile_RC) if first else largest(tile_RC, self.k)
+        values, columns = self._candidates(tile_RC)
         pool = torch.cat([self.values, values], dim=1)
         self.values, place = pool.topk(self.k, dim=1)
         self.ids = torch.cat([self.ids, columns + first], dim=1).gather(1, place)
 
     def _candidates(self, tile_RC: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and columns of a tile's entries, all those among them that beat a row's smallest so far."""
+        """Values and columns of a tile's entries, the K largest among them."""
         columns = tile_RC.shape[1]
         apart = columns // _MEMBERS
         if columns % _MEMBERS or self.k >= apart:  # too few blocks to leave any out
             return largest(tile_RC, self.k)
-        maxima = tile_RC.view(-1, _MEMBERS, apart).amax(1)
-        most = min(self.k, int((maxima > self.values[:, -1:]).sum(1).max()))
-        chosen = maxima.topk(most, dim=1).indices
+        chosen = tile_RC.view(-1, _MEMBERS, apart).amax(1).topk(self.k, dim=1).indices
         places = (chosen[:, :, None] + torch.arange(0, columns, apart, device=chosen.device)).flatten(1)
         return tile_RC.gather(1, places), places
 

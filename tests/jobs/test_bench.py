@@ -199,6 +199,29 @@ def test_records_are_never_overwritten(tmp_path: Path) -> None:
     assert suite.free_path(tmp_path, "day") == tmp_path / "day-3.txt"
 
 
+def test_an_existing_record_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "day.txt").write_text("kept")
+    done = CliRunner().invoke(app, ["bench", "all", "--only", "storage", "--output", str(tmp_path / "day.txt")])
+    assert done.exit_code == 1
+    assert (tmp_path / "day.txt").read_text() == "kept"
+
+
+def test_an_unknown_benchmark_is_refused_before_a_record_is_begun(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["bench", "all", "--only", "foo", "--output", str(tmp_path / "day.txt")])
+    assert done.exit_code == 2
+    assert "--only foo: choose from" in done.output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [None, b"some text\n", b"\xff\xfe\x00"])
+def test_what_is_no_record_is_not_judged(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+    done = CliRunner().invoke(app, ["bench", "targets", str(tmp_path / "file")])
+    assert done.exit_code == 2
+    assert "cannot be read" in done.output or "no record" in done.output
+
+
 def test_a_record_that_cannot_be_written_is_known_before_anything_runs(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["bench", "all", "--output", str(tmp_path / "none" / "record.txt")])
     assert done.exit_code == 1

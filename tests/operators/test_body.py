@@ -19,7 +19,7 @@ from torch import Tensor
 
 from operators import attention
 from operators.body import PackedBody, layers
-from operators.body.frame import Frame, Size, Sizes, cumulative_of, filled, positions_of
+from operators.body.frame import Frame, Size, Sizes, cumulative_of, filled, positions_of, rounded_up
 from operators.body.graphs import Graphs, Repeats
 from operators.body.layers import layers_of, row_alignment
 from operators.models import ScoringModel
@@ -58,7 +58,8 @@ def framed(body: PackedBody) -> PackedBody:
 
 def test_sizes_by_hand() -> None:
     sizes = Sizes.of(1024, 100)
-    assert sizes.fit([(0, 1)]) == Size(128, 16)
+    assert sizes.fit([(0, 63)]) is None  # more filler than tokens
+    assert sizes.fit([(0, 64)]) == Size(128, 16)
     assert sizes.fit(bounds_of([64, 64])) == Size(128, 16)
     assert sizes.fit(bounds_of([64, 65])) == Size(256, 16)
     assert sizes.fit(bounds_of([1] * 129)) == Size(256, 256)
@@ -80,9 +81,11 @@ def test_fillers_by_hand() -> None:
 def test_every_frame_holds_its_segments(lengths: list[int], batch: int) -> None:
     sizes, bounds = Sizes.of(batch, 100), bounds_of(lengths)
     size = sizes.fit(bounds)
-    assert (size is None) == (sum(lengths) > sizes.largest)
     if size is None:
+        step = rounded_up(-(-sizes.largest // 8), 128)
+        assert sum(lengths) > sizes.largest or 2 * sum(lengths) < min(rounded_up(sum(lengths), step), sizes.largest)
         return
+    assert sum(lengths) <= size.tokens <= 2 * sum(lengths)
     every = filled(bounds, size.tokens, sizes.longest)
     assert every[: len(bounds)] == bounds
     assert [a for a, _ in every] == [0, *(b for _, b in every[:-1])]

@@ -22,7 +22,7 @@ from operators.head import VocabularyHead
 from operators.model_files import ModelError, ModelOptions
 from operators.models import ScoringModel
 from operators.score import ScoreOptions, Scorer
-from operators.statistics import ROW_ALIGNMENT, TileOptions
+from operators.statistics import ROW_ALIGNMENT, Statistics, TileOptions
 from operators.windows import MIN_BATCH_TOKENS, WindowOptions, pack, segments
 from schemas import FEATURE_GROUPS
 
@@ -148,6 +148,23 @@ def test_then_the_heads_tile_shrinks(
     assert_same_bits(scorer.score(ids(), LENGTHS), expected)
     assert limit // 2 < scorer.statistics.options.rows <= limit
     assert warned == len(caplog.records)
+
+
+def test_memory_that_runs_out_while_the_head_shrinks_shrinks_it_further(
+    llama: torch.nn.Module, expected: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = scorer_of(llama)
+    made = scorer._make_statistics
+
+    def scarce(tiles: TileOptions) -> Statistics:
+        if tiles.rows is not None and tiles.rows > MIN_TILE_ROWS:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return made(tiles)
+
+    scorer.model.head.limit = 300
+    monkeypatch.setattr(scorer, "_make_statistics", scarce)
+    assert_same_bits(scorer.score(ids(), LENGTHS), expected)
+    assert scorer.statistics.rows == MIN_TILE_ROWS
 
 
 def test_below_the_smallest_budget_one_error_says_what_to_do(llama: torch.nn.Module) -> None:

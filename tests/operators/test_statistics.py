@@ -10,6 +10,7 @@ from torch import Tensor
 from operators.head import GivenLogits, LogitShape, VocabularyHead
 from operators.statistics import TiledStatistics, TileOptions
 from operators.statistics.topk import TopK
+from schemas.tokens import TOPK
 
 
 def check(head: VocabularyHead, *, columns: int = 128, compiled: bool = False, n: int = 70) -> None:
@@ -194,6 +195,22 @@ def test_the_largest_entries_are_those_of_a_full_sort(k: int, columns: int) -> N
     for ids, is_found in zip(best.ids.tolist(), found.tolist(), strict=True):
         real = [i for i, real in zip(ids, is_found, strict=True) if real]
         assert len(set(real)) == len(real)
+
+
+def test_top_k_of_tied_weights_does_not_follow_the_neighbours() -> None:
+    head = head_of(3.0, vocab=1024)
+    head.weight_VD[1::2] = head.weight_VD[::2]
+    hidden, target = rows_for(head, n=96)
+    statistics = TiledStatistics(head, frozenset((TOPK,)), TileOptions(rows=96, columns=512, compiled=False))
+    together = statistics(hidden, target)["topk_id"]
+    for start in range(0, 96, 3):
+        alone = statistics(hidden[start : start + 3], target[start : start + 3])["topk_id"]
+        assert torch.equal(alone, together[start : start + 3])
+
+
+def test_rows_of_given_logits_wait_in_bounded_memory() -> None:
+    statistics = TiledStatistics(GivenLogits(200_000, torch.device("cpu")), options=TileOptions(compiled=False))
+    assert 4 * 200_000 * statistics.rows <= 64 << 20
 
 
 def test_deterministic_options_change_nothing_on_a_cpu() -> None:

@@ -27,6 +27,7 @@ from pipelines import probe, units
 from pipelines.config import ConfigError
 from pipelines.journal import Journal
 from pipelines.plan import Plan, digest, make_plan
+from pipelines.previous import ResumeError
 from pipelines.score import RunError
 
 
@@ -248,6 +249,31 @@ def test_overwrite_drops_nothing_where_the_run_cannot_even_start(model_folder: P
         runs.run(model_folder, corpus, tmp_path / "lake", engine="ray", address=address, overwrite="run")
     assert Lake(str(tmp_path / "lake")).read_run("run") == ledger
     assert len(rows(tmp_path / "lake", "documents")) == 1
+
+
+def test_a_kernel_that_cannot_run_is_refused_before_anything_is_dropped(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    corpus = write_lines(tmp_path / "corpus.jsonl", ["one"])
+    ledger = runs.run(model_folder, corpus, tmp_path / "lake")
+    with pytest.raises(ConfigError, match=r"--kernel: triton cannot run here: .*; use torch or auto"):
+        runs.run(model_folder, corpus, tmp_path / "lake", kernel="triton", device="cpu", overwrite="run")
+    assert Lake(str(tmp_path / "lake")).read_run("run") == ledger
+    assert len(rows(tmp_path / "lake", "documents")) == 1
+
+
+def test_a_deterministic_run_goes_on_with_the_same_batches_only(model_folder: Path, tmp_path: Path) -> None:
+    """Others may resume under any; an earlier version's run, which knew no such flag, too."""
+    corpus = write_lines(tmp_path / "corpus.jsonl", ["one", "two"])
+    same = {"model_folder": model_folder, "corpus": corpus, "lake": tmp_path / "lake"}
+    runs.run(*same.values(), run_id="free", batch_tokens=64)
+    runs.run(*same.values(), run_id="free", batch_tokens=128)
+    runs.run(*same.values(), run_id="fixed", batch_tokens=64, deterministic=True)
+    runs.run(*same.values(), run_id="fixed", batch_tokens=64, deterministic=True)
+    for changed in ({"batch_tokens": 128, "deterministic": True}, {"batch_tokens": 64}):
+        with pytest.raises(ResumeError):
+            runs.run(*same.values(), run_id="fixed", **changed)
 
 
 def test_parts_that_vanish_as_they_are_written_end_the_run(
