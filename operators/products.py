@@ -24,8 +24,8 @@ from transformers.pytorch_utils import Conv1D
 
 LONGEST_SUM = 768  # products that are added in one run
 
-# oneDNN keeps a compiled kernel for every shape it has met, 1024 of them by default: over batches of all lengths resident
-# memory grew by 9 to 27 MiB a million tokens. It reads these at its first product.
+# oneDNN keeps a compiled kernel for every shape it has met, 1024 of them by default: over batches of all lengths
+# resident memory grew by 9 to 27 MiB a million tokens. It reads these at its first product.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 
