@@ -18,9 +18,10 @@ pytest.importorskip("triton")
 import oracle
 
 from operators.head import GivenLogits, LogitShape, VocabularyHead
-from operators.statistics import TiledStatistics, TileOptions, choose, make_statistics
+from operators.statistics import TiledStatistics, TileOptions, choose, kernel, make_statistics
 from operators.statistics.fused import FusedStatistics
 from operators.statistics.launch import DEFAULT_LAUNCH, LAUNCHES, Launch, tuned
+from operators.statistics.state import FLOOR, POWERS
 
 SMALL = Launch(64, 64, 32, warps=4, stages=2)
 DESCRIBED = replace(SMALL, described=True)
@@ -204,6 +205,12 @@ def test_a_kernel_that_gives_other_numbers_is_not_used(
         make_statistics(head, options=TileOptions(kernel="triton"))
 
 
+def test_the_kernel_repeats_the_constants_of_the_state() -> None:
+    """Triton reads no Python constants that are not its own."""
+    assert kernel._FLOOR.value == FLOOR
+    assert kernel._LAST_POWER.value == POWERS[-1]
+
+
 class TestTuning:
     """The choice of a launch: measured once, remembered, and never a reason to fail."""
 
@@ -254,7 +261,7 @@ def compiled_for(capability: int) -> list[dict[str, Any]]:
 def test_it_compiles_for_devices_that_are_not_here(capability: int, product: str) -> None:
     """Ampere and Hopper: tensor cores in use, shared memory that fits; on Hopper no register of the core is spilled."""
     built = compiled_for(capability)
-    assert len(built) == (len(LAUNCHES) if capability == 90 else 1) + 3
+    assert len(built) == (len(LAUNCHES) if capability == 90 else 1) + 4
     heads = [k for k in built if k["kernel"] == "fused_head"]
     assert all(k["products"] == [product] for k in heads)
     assert all(k["products"] for k in built)

@@ -81,6 +81,10 @@ def main(capability: int) -> None:
         constants = {**same, **groups, **tile, "SHAPED": False, "CAPPED": False, "DESCRIBED": launch.described}
         line = build("fused_head", constants, launch.warps, launch.stages, capability)
         print(json.dumps({**line, "launch": astuple(launch), "groups": groups["RENYI"]}))
+    odd = {"BIAS": True, "EVEN": False, "SHAPED": True, "CAPPED": True, "DESCRIBED": False, "INTERPRETED": False}
+    tile = {"BM": DEFAULT_LAUNCH.rows, "BN": DEFAULT_LAUNCH.columns, "BK": DEFAULT_LAUNCH.widths}
+    line = build("fused_head", {**odd, **ALL_GROUPS, **tile}, DEFAULT_LAUNCH.warps, DEFAULT_LAUNCH.stages, capability)
+    print(json.dumps({**line, "launch": astuple(DEFAULT_LAUNCH), "groups": True}))
     widths = {"BK": DEFAULT_LAUNCH.widths}
     print(json.dumps(build("target_logits", {**same, **widths, "BM": 64}, 4, 3, capability)))
     print(json.dumps(build("block_logits", {**same, **widths, "BLOCK": 32}, 4, 3, capability)))
