@@ -34,11 +34,16 @@ def free_caches(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def fewer_rows(tile_rows: int) -> int:
+    """Half the rows of the head's tile, `MIN_TILE_ROWS` at the least."""
+    return max(MIN_TILE_ROWS, tile_rows // 2 // ROW_ALIGNMENT * ROW_ALIGNMENT)
+
+
 def smaller(budget: Budget, segments: Sequence[Segment]) -> Budget | None:
     """The next smaller budget that changes something for these segments; None where there is none."""
     least = max([MIN_BATCH_TOKENS, *map(len, segments)])
     largest = max((sum(map(len, batch)) for batch in pack(segments, budget.batch_tokens)), default=0)
     if largest > least:
         return budget._replace(batch_tokens=max(least, largest // 2))
-    rows = max(MIN_TILE_ROWS, budget.tile_rows // 2 // ROW_ALIGNMENT * ROW_ALIGNMENT)
+    rows = fewer_rows(budget.tile_rows)
     return budget._replace(tile_rows=rows) if rows < budget.tile_rows else None

@@ -24,13 +24,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from operators.budget import MIN_TILE_ROWS, Budget, free_caches, smaller
+from operators.budget import MIN_TILE_ROWS, Budget, fewer_rows, free_caches, smaller
 from operators.failures import first_line, is_out_of_memory
 from operators.model_files import ModelError, ModelOptions
 from operators.models import ScoringModel
 from operators.score_columns import assembled
 from operators.staging import Downloads, Pending, Uploads
-from operators.statistics import ROW_ALIGNMENT, Statistics, TileOptions, make_statistics
+from operators.statistics import Statistics, TileOptions, make_statistics
 from operators.windows import Segment, WindowOptions, pack, segments
 from schemas.flow import scored, statistic_names
 from schemas.tokens import FEATURE_GROUPS, HIDDEN
@@ -38,6 +38,7 @@ from schemas.tokens import FEATURE_GROUPS, HIDDEN
 log = logging.getLogger(__name__)
 
 CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 1024, 16384
+MOST_TILE_ROWS = 8192  # of any kernel's own choice
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Scorer:
         self.model = model or ScoringModel.load(options.model)
         if HIDDEN in options.features and not self.model.separate:
             raise ModelError("this model's head cannot be separated from its body: --features hidden is not available")
-        self.statistics = self._make_statistics(options.tiles)
+        self.statistics = self._make_statistics(replace(options.tiles, deterministic=self.model.deterministic))
         default = GPU_BATCH_TOKENS if self.model.device.type == "cuda" else CPU_BATCH_TOKENS
         self.batch_tokens = options.batch_tokens or default
         self.model.prepare(self.batch_tokens, options.windows.context)
@@ -100,12 +101,22 @@ class Scorer:
             self._shrink(list(segments(lengths, self.options.windows)), failure)
 
     def _make_statistics(self, tiles: TileOptions) -> Statistics:
-        try:
-            return make_statistics(self.model.head, frozenset(self.options.features), tiles)
-        except (ValueError, RuntimeError) as error:
-            if is_out_of_memory(error):
-                raise
-            raise ModelError(f"--kernel: {error}") from error
+        """The head's kernel with its buffers, for fewer rows than asked for where memory runs out.
+
+        Raises:
+            ModelError: the kernel that is asked for cannot run here. OutOfMemoryError: not even the fewest rows fit.
+        """
+        rows = tiles.rows
+        while True:
+            try:
+                return make_statistics(self.model.head, frozenset(self.options.features), replace(tiles, rows=rows))
+            except (ValueError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise ModelError(f"--kernel: {error}") from error
+                if rows is not None and rows <= MIN_TILE_ROWS:
+                    raise
+            free_caches(self.model.device)
+            rows = fewer_rows(rows or MOST_TILE_ROWS)
 
     def _shrink(self, windows: list[Segment], failure: str) -> None:
         """Take the next smaller budget, for this block and all later ones."""
@@ -125,24 +136,14 @@ class Scorer:
         self.batch_tokens = budget.batch_tokens
         self.model.shrink(budget.batch_tokens)
         if budget.tile_rows < rows:
-            self._shrink_statistics(budget.tile_rows)
-
-    def _shrink_statistics(self, rows: int) -> None:
-        """Make the head's buffers anew for fewer rows; for yet fewer where memory runs out again."""
-        options = self.statistics.options
-        if options.deterministic and self.model.device.type != "cpu":
-            raise ModelError("out of memory with --deterministic, which fixes the head's rows: choose fewer --features")
-        del self.statistics  # its buffers go before the smaller ones are made
-        while True:
-            try:
-                self.statistics = self._make_statistics(replace(options, rows=rows))
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or rows <= MIN_TILE_ROWS:
-                    raise
-            else:
-                return
-            free_caches(self.model.device)
-            rows = max(MIN_TILE_ROWS, rows // 2 // ROW_ALIGNMENT * ROW_ALIGNMENT)
+            tiles = replace(self.statistics.options, rows=budget.tile_rows)
+            if tiles.deterministic and self.model.device.type != "cpu":
+                raise ModelError(
+                    f"out of memory with --deterministic, which fixes the head's rows at {rows}: run again "
+                    "with fewer --features, or without it"
+                )
+            del self.statistics  # its buffers go before the smaller ones are made
+            self.statistics = self._make_statistics(tiles)
 
     def _score_within_budget(self, ids_N: Tensor, lengths: Sequence[int]) -> dict[str, np.ndarray]:
         names = statistic_names(self.options.features)

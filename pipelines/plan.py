@@ -54,7 +54,7 @@ class Scoring:
         from operators.score import ScoreOptions
         from operators.statistics import TileOptions
 
-        tiles = TileOptions(top_k=self.top_k, kernel=self.kernel, deterministic=self.model.deterministic)
+        tiles = TileOptions(top_k=self.top_k, kernel=self.kernel)
         return ScoreOptions(self.model, self.windows, self.features, tiles, self.batch_tokens)
 
 

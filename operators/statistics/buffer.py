@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
@@ -26,3 +28,23 @@ class RowBuffer:
         self.hidden_RD[n:rows] = 0
         self.target_R[n:rows] = 0
         return self.hidden_RD[:rows], self.target_R[:rows]
+
+
+class BufferedStatistics(ABC):
+    """What kernels share: rows are put piece by piece into a buffer of `rows` rows, then taken together."""
+
+    def __init__(self, head: VocabularyHead | GivenLogits, rows: int) -> None:
+        self.rows = rows
+        self._buffer = RowBuffer(head, rows)
+
+    def put(self, hidden_LD: Tensor, target_L: Tensor, at: int) -> None:
+        """Let rows wait for `run`, from place `at` on."""
+        self._buffer.put(hidden_LD, target_L, at)
+
+    def __call__(self, hidden_RD: Tensor, target_R: Tensor) -> dict[str, Tensor]:
+        self.put(hidden_RD, target_R, 0)
+        return self.run(len(target_R))
+
+    @abstractmethod
+    def run(self, n: int) -> dict[str, Tensor]:
+        """Statistics of the first `n` rows that were put."""

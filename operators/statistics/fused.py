@@ -20,7 +20,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from operators.failures import first_line
 from operators.head import LogitShape, VocabularyHead
 from operators.statistics import kernel
-from operators.statistics.buffer import RowBuffer
+from operators.statistics.buffer import BufferedStatistics
 from operators.statistics.choose import interpreted
 from operators.statistics.launch import DEFAULT_LAUNCH, Launch, tuned
 from operators.statistics.options import TileOptions
@@ -38,7 +38,7 @@ PROGRAMS_A_CORE = 2  # so that one's products run beside the other's sums
 _TARGET_ROWS = 64
 
 
-class FusedStatistics:
+class FusedStatistics(BufferedStatistics):
     """Statistics of one head by one kernel; called as `TiledStatistics` is.
 
     A row's bits depend on its own hidden state and on the launch (tile shape, splits) alone: never on its neighbours or
@@ -54,10 +54,9 @@ class FusedStatistics:
     ) -> None:  # fmt: skip
         self.head, self.groups, self.options = head, groups, options or TileOptions()
         self.top_k = min(self.options.top_k, head.vocab_size) if TOPK in groups else 0
-        self.rows = _capacity(head, self.top_k, self.options.rows)
+        super().__init__(head, _capacity(head, self.top_k, self.options.rows))
         self.options = replace(self.options, rows=self.rows, columns=None)
         device, vocab = head.device, head.vocab_size
-        self._buffer = RowBuffer(head, self.rows)
         self._target_logit_R = torch.zeros(self.rows, device=device)
         self._maxima_RB = torch.empty(self.rows if self.top_k else 0, triton.cdiv(vocab, BLOCK), device=device)
         self._interpreted = interpreted()
@@ -90,14 +89,6 @@ class FusedStatistics:
         """Triton launches on the current device, which need not be the model's."""
         device = self.head.device
         return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
-
-    def put(self, hidden_LD: Tensor, target_L: Tensor, at: int) -> None:
-        """Let rows wait for `run`, from place `at` on."""
-        self._buffer.put(hidden_LD, target_L, at)
-
-    def __call__(self, hidden_RD: Tensor, target_R: Tensor) -> dict[str, Tensor]:
-        self.put(hidden_RD, target_R, 0)
-        return self.run(len(target_R))
 
     @torch.inference_mode()
     def run(self, n: int) -> dict[str, Tensor]:
@@ -174,6 +165,7 @@ class FusedStatistics:
             "device": torch.cuda.get_device_name(head.device),
             "triton": triton.__version__,
             "dtype": str(head.weight_VD.dtype),
+            "rows": self.rows,
             "vocabulary": head.vocab_size,
             "width": head.width,
             "bias": head.bias_V is not None,

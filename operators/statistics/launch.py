@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from operators.failures import raise_if_out_of_memory
+
 log = logging.getLogger(__name__)
 
 
@@ -85,6 +87,7 @@ def _measure(trial: Trial) -> dict[Launch, float]:
         try:
             found[launch] = float(do_bench(trial(launch), warmup=20, rep=60, return_mode="median"))
         except Exception as error:  # too much shared memory, too many registers: each device refuses in its own way
+            raise_if_out_of_memory(error)
             log.debug("%s cannot run here: %s", launch, error)
     return found
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from operators.head import GivenLogits, VocabularyHead
-from operators.statistics.buffer import RowBuffer
+from operators.statistics.buffer import BufferedStatistics
 from operators.statistics.fold import ROW_ALIGNMENT, make_fold
 from operators.statistics.options import TileOptions
 from operators.statistics.state import finish, initial_state, log_partition
@@ -22,7 +22,7 @@ CUDA_TILE = (4096, 2048)  # 32 MiB of float32: it stays in the second-level cach
 GIVEN_BYTES = 64 << 20
 
 
-class TiledStatistics:
+class TiledStatistics(BufferedStatistics):
     """Statistics of one head, with buffers that are made once and reused.
 
     Call with `hidden_RD` (at most `rows` rows) and `target_R` (vocabulary ids), or `put` rows piece by piece and `run`;
@@ -41,26 +41,18 @@ class TiledStatistics:
         self.head, self.groups = head, groups
         chosen = options or TileOptions()
         rows, columns = CUDA_TILE if head.device.type == "cuda" else CPU_TILE
-        self.rows, self.columns = chosen.rows or rows, chosen.columns or columns
+        rows, self.columns = chosen.rows or rows, chosen.columns or columns
         if isinstance(head, GivenLogits):  # rows that wait are as wide as the vocabulary
             most = GIVEN_BYTES // (4 * head.vocab_size) // ROW_ALIGNMENT * ROW_ALIGNMENT
-            self.rows = max(ROW_ALIGNMENT, min(self.rows, most))
-        self.options = replace(chosen, rows=self.rows, columns=self.columns)
+            rows = max(ROW_ALIGNMENT, min(rows, most))
+        super().__init__(head, rows)
+        self.options = replace(chosen, rows=rows, columns=self.columns)
         self._tile_RC = torch.empty(self.rows, self.columns, device=head.device)
-        self._buffer = RowBuffer(head, self.rows)
         self._scratch_CD = head.scratch(self.columns)
         self._first_id = torch.zeros((), device=head.device)
         self.top_k = min(chosen.top_k, head.vocab_size) if TOPK in groups else 0
         measured = chosen.deterministic and head.device.type != "cpu"  # what is compiled there is tuned by measurement
         self._fold = make_fold(groups, head.shape, head.device, False if measured else chosen.compiled)
-
-    def put(self, hidden_LD: Tensor, target_L: Tensor, at: int) -> None:
-        """Let rows wait for `run`, from place `at` on."""
-        self._buffer.put(hidden_LD, target_L, at)
-
-    def __call__(self, hidden_RD: Tensor, target_R: Tensor) -> dict[str, Tensor]:
-        self.put(hidden_RD, target_R, 0)
-        return self.run(len(target_R))
 
     @torch.inference_mode()
     def run(self, n: int) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ def scorer_of(
     dtype: torch.dtype, batch_tokens: int = 1024, *, deterministic: bool = False, kernel: str = "auto"
 ) -> Scorer:
     model = families.make_model("llama", sharpness=3.0).to(dtype).to("cuda")
-    tiles = TileOptions(deterministic=deterministic, kernel=kernel)  # type: ignore[arg-type]
+    tiles = TileOptions(kernel=kernel)  # type: ignore[arg-type]
     options = ScoreOptions(ModelOptions("made here"), WINDOWS, (), tiles, batch_tokens)
     return Scorer(options, ScoringModel(model, deterministic=deterministic))
 

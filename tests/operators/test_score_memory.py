@@ -22,7 +22,7 @@ from operators.head import VocabularyHead
 from operators.model_files import ModelError, ModelOptions
 from operators.models import ScoringModel
 from operators.score import ScoreOptions, Scorer
-from operators.statistics import ROW_ALIGNMENT, Statistics, TileOptions
+from operators.statistics import ROW_ALIGNMENT, Statistics, TileOptions, make_statistics
 from operators.windows import MIN_BATCH_TOKENS, WindowOptions, pack, segments
 from schemas import FEATURE_GROUPS
 
@@ -150,19 +150,20 @@ def test_then_the_heads_tile_shrinks(
     assert warned == len(caplog.records)
 
 
-def test_memory_that_runs_out_while_the_head_shrinks_shrinks_it_further(
-    llama: torch.nn.Module, expected: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at_first", [True, False])
+def test_memory_that_runs_out_while_the_head_is_made_gives_it_fewer_rows(
+    llama: torch.nn.Module, expected: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, at_first: bool
 ) -> None:
-    scorer = scorer_of(llama)
-    made = scorer._make_statistics
-
-    def scarce(tiles: TileOptions) -> Statistics:
-        if tiles.rows is not None and tiles.rows > MIN_TILE_ROWS:
+    def scarce(head: VocabularyHead, groups: frozenset[str], tiles: TileOptions) -> Statistics:
+        if tiles.rows is None or tiles.rows > MIN_TILE_ROWS:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return made(tiles)
+        return make_statistics(head, groups, tiles)
 
+    if at_first:
+        monkeypatch.setattr("operators.score.make_statistics", scarce)
+    scorer = scorer_of(llama)
     scorer.model.head.limit = 300
-    monkeypatch.setattr(scorer, "_make_statistics", scarce)
+    monkeypatch.setattr("operators.score.make_statistics", scarce)
     assert_same_bits(scorer.score(ids(), LENGTHS), expected)
     assert scorer.statistics.rows == MIN_TILE_ROWS
 
