@@ -113,10 +113,19 @@ class Scorer:
             except (ValueError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise ModelError(f"--kernel: {error}") from error
+                self._rows_may_change()
                 if rows is not None and rows <= MIN_TILE_ROWS:
                     raise
             free_caches(self.model.device)
             rows = fewer_rows(rows or MOST_TILE_ROWS)
+
+    def _rows_may_change(self) -> None:
+        """Raise ModelError where bits are promised that depend on the head's rows."""
+        if self.model.deterministic and self.model.device.type != "cpu":
+            raise ModelError(
+                "out of memory with --deterministic, which fixes how many rows the head takes: run again with fewer "
+                "--features, or without it"
+            )
 
     def _shrink(self, windows: list[Segment], failure: str) -> None:
         """Take the next smaller budget, for this block and all later ones."""
@@ -137,11 +146,7 @@ class Scorer:
         self.model.shrink(budget.batch_tokens)
         if budget.tile_rows < rows:
             tiles = replace(self.statistics.options, rows=budget.tile_rows)
-            if tiles.deterministic and self.model.device.type != "cpu":
-                raise ModelError(
-                    f"out of memory with --deterministic, which fixes the head's rows at {rows}: run again "
-                    "with fewer --features, or without it"
-                )
+            self._rows_may_change()
             del self.statistics  # its buffers go before the smaller ones are made
             self.statistics = self._make_statistics(tiles)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import families
 import pytest
@@ -16,17 +15,10 @@ pytestmark = pytest.mark.skipif(
     not available(torch.device("cpu"), torch.float32), reason="this torch was built without oneDNN"
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZES = ((768, 2304), (3072, 96), (256, 688), (24, 331), (31, 77), (5, 2))
 ROWS = (1, 2, 3, 4, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 200)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As a run scores on a CPU."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def factors(width: int, columns: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

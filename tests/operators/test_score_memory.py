@@ -26,6 +26,8 @@ from operators.statistics import ROW_ALIGNMENT, Statistics, TileOptions, make_st
 from operators.windows import MIN_BATCH_TOKENS, WindowOptions, pack, segments
 from schemas import FEATURE_GROUPS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LENGTHS = (1, 30, 2, 100, 33, 17, 64, 5, 90)
 WINDOWS = WindowOptions(32, 16)
 TILE_ROWS = 512
@@ -73,15 +75,6 @@ class CrampedHead(VocabularyHead):
         if len(hidden_RD) > self.limit:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         super().logits(hidden_RD, first, out_RC, scratch_CD)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As a run scores on a CPU; threads would only wait for each other on models this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
