@@ -265,6 +265,17 @@ def storage(
         bench_storage(folder)
 
 
+@bench.command(epilog=_example("assay bench products"))
+def products(
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 9,
+) -> None:
+    """Speed and rounding of float32 products on this CPU: torch's own against those that scoring uses."""
+    with _errors():
+        from jobs.bench.products import bench_products
+
+        bench_products(rounds)
+
+
 @bench.command(epilog=_example("assay bench memory", "assay bench memory --tokens 1000000"))
 def memory(
     tokens: Annotated[

@@ -1,7 +1,7 @@
 """Activations that a model spells out in many passes, replaced by torch's single-pass form of the same function.
 
-GPT-2's GELU, `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, is eight passes over the widest activations of a layer
-and 7 % of a CPU's time in the body of GPT-2 small; results differ by rounding.
+GPT-2's GELU, `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, is eight passes over the widest activations of a layer;
+results differ by rounding.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     linear(x, W, b) == torch.nn.functional.linear(x, W, b), up to the order of summation
 
-torch sends float32 products to MKL, and MKL takes a slower path on processors that are not Intel's: 100 GFLOP/s a core
-against 225 through oneDNN on a Zen 5 (width 768, one thread). A row's bits depend on the row and the weights alone: not
-on how many rows or columns a product has, nor on where the row stands. oneDNN adds a whole sum in one run, which rounds
-more (width 3072: twice MKL's error); layers therefore add pieces of at most 768, for 8 % of their time (1.4 times
-MKL's error). Wider heads, which cannot be cut without a copy, keep MKL.
+torch sends float32 products to MKL, and MKL takes a slower path on processors that are not Intel's: half the speed of
+oneDNN on a Zen 5. A row's bits depend on the row and the weights alone: not on how many rows or columns a product has,
+nor on where the row stands. oneDNN adds a whole sum in one run, which rounds more the longer it is; layers therefore
+add pieces of at most 768, for a tenth of their time. Wider heads, which cannot be cut without a copy, keep MKL.
+`assay bench products` measures all of this on the machine at hand.
 
 Shapes: `R` rows, `K` summed over, `N` columns of the result.
 """

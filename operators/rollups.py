@@ -3,7 +3,7 @@
     tokens [T] of a part, in one piece a document --> one row a document [D], the columns of the group `rollups`
 
 Every number equals, to float64 rounding, what SQL over the same tokens gives. One sort by value and one by document
-replace a loop over documents: about 0.2 microseconds a token on one core.
+replace a loop over documents.
 Shapes: `T` tokens of all documents, `D` documents. NaN stands for NULL in the arrays here.
 """
 

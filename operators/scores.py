@@ -66,7 +66,7 @@ def score_table(
     `names` are scores of documents, all by default; `parameters` maps a score's name to values that replace defaults:
     `{"min_k": {"ratio": 0.1}}`. `connection` is one from `catalog.connect`. Scores that every document of the run
     keeps as a roll-up are read from `documents`; the others share a scan of `tokens` where their parameters agree.
-    Scores that rank tokens hold a run's values in memory (12 bytes a token, 22 for both kinds of Min-K%); `slices` cuts
+    Scores that rank tokens hold a run's values in memory (some 11 bytes a token, 26 for both Min-K%); `slices` cuts
     that by taking so many ranges of doc_id one after another, at little cost, because parts are sorted by doc_id and
     row groups outside a range are not read.
 

@@ -60,6 +60,7 @@ def steps(demo: Path) -> list[Step]:
     return [
         Step("first-use", (*folder,), (*folder, "--rounds", "3"), whole),
         Step("statistics", ("--rounds", "5"), ("--rounds", "1", "--shape", "wide", "--dtype", "float32")),
+        Step("products", (), ("--rounds", "1")),
         Step("score", ("--shape", "gpt2-small", "--documents", "12", "--rounds", "3"),
              ("--shape", "gpt2-small", "--documents", "8", "--rounds", "1")),
         Step("score", ("--shape", "wide", "--documents", "32", "--rounds", "3"),

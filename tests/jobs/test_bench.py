@@ -8,26 +8,32 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from output import unfolded
 from typer.testing import CliRunner
 
-from jobs.bench import first_use, machine, memory, suite
+from jobs.bench import first_use, machine, memory, products, suite
 from jobs.bench.measure import Timing, show, take_turns
 from jobs.bench.targets import TARGETS, lines_of
 from jobs.cli import app
 from schemas.flow import TOKENIZED
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 
-@pytest.fixture(autouse=True, scope="module")
-def threads_as_before() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+
+def test_products_are_timed_and_held_against_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "ROWS", 32)
+    monkeypatch.setattr(products, "SIZES", ((1600, 16),))
+    done = CliRunner().invoke(app, ["bench", "products", "--rounds", "1"])
+    assert done.exit_code == 0, done.output
+    found = {r["product"]: r for r in lines_of(done.output)[-1]["results"]}
+    assert found.keys() == {"torch", "scoring", "one run"}
+    assert all(r["gflops"] > 0 and 1e-9 < r["error"] < 1e-6 for r in found.values())
+    assert found["scoring"]["error"] < found["one run"]["error"]
 
 
 def test_variants_take_turns_and_the_first_round_is_not_counted() -> None:
@@ -122,11 +128,6 @@ def test_what_the_demo_prints_is_understood(tmp_path: Path, monkeypatch: pytest.
         first_use.time_demo(tmp_path)
 
 
-def unfolded(output: str) -> str:
-    """An error message without its box and line breaks."""
-    return " ".join(output.replace("│", " ").split())
-
-
 def fake_steps(monkeypatch: pytest.MonkeyPatch, *steps: suite.Step) -> None:
     monkeypatch.setattr(suite, "steps", lambda demo: list(steps))
 
@@ -219,7 +220,7 @@ def test_what_is_no_record_is_not_judged(tmp_path: Path, content: bytes | None) 
         (tmp_path / "file").write_bytes(content)
     done = CliRunner().invoke(app, ["bench", "targets", str(tmp_path / "file")])
     assert done.exit_code == 2
-    assert "cannot be read" in done.output or "no record" in done.output
+    assert ("is no record" if content == b"some text\n" else "cannot be read") in unfolded(done.output)
 
 
 def test_a_record_that_cannot_be_written_is_known_before_anything_runs(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from output import unfolded
 from typer.testing import CliRunner
 
 from jobs.bench import device_checks, device_variants
@@ -16,11 +17,6 @@ from jobs.cli import app
 from schemas.flow import TOKENIZED
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def unfolded(output: str) -> str:
-    """An error message without its box and line breaks."""
-    return " ".join(output.replace("│", " ").split())
 
 
 def test_works_hold_what_they_say() -> None:

@@ -17,7 +17,8 @@ from jobs.cli import app
 
 VERBS = [v.split() for v in ("score", "catalog", "sql", "verify", "demo")]
 VERBS += [
-    ["bench", v] for v in ("statistics", "score", "query", "storage", "memory", "device", "first-use", "all", "targets")
+    ["bench", v]
+    for v in ("statistics", "score", "query", "storage", "products", "memory", "device", "first-use", "all", "targets")
 ]
 
 

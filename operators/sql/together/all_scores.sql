@@ -12,7 +12,7 @@
 -- parameter: ratio DOUBLE = 0.2; share of the tokens that min_k and min_k_plus_plus average, above 0 and at most 1
 -- parameter: parity BOOLEAN = false; k of both as in their authors' code
 -- note: what is not selected is not computed: `select doc_id, loss, min_k from all_scores('demo')` makes no list of z.
---   With both kinds of Min-K% some 22 bytes a token of the run are held in memory.
+--   With both kinds of Min-K% some 26 bytes a token of the run are held in memory.
 with standardized as (
   select doc_id, logprob, logprob_mean, logprob_std, rank, (logprob::double - logprob_mean) / logprob_std as z
   from tokens
