@@ -1,7 +1,7 @@
-"""The lake as SQL: the views `tokens documents rejects runs pairs`, the score macros, and read-only queries over them.
+"""The lake as SQL: a view of every table of `schemas`, the score macros, and read-only queries over them.
 
     <lake>/tokens/run_id=*/*.parquet -- parts with a receipt only --> tokens
-    <lake>/{documents,rejects,pairs}/.../*.parquet -----------------> documents rejects pairs
+    <lake>/{documents,rejects,...}/.../*.parquet -------------------> documents rejects pairs scores frequencies
     <lake>/runs/*.json ---------------------------------------------> runs
     operators/sql/*/*.sql ------------------------------------------> min_k(run, ...), auroc(scores), ...
 
@@ -28,17 +28,36 @@ from operators.duckdb_files import LakeFiles, escape_glob
 from operators.ledger import ledger_sql
 from operators.scores import create_macros
 from operators.storage import Storage
-from schemas import DOCUMENTS, PAIRS, REJECTS, RUNS, TABLES, TOKENS, Column, Table, check_run_id
+from schemas import (
+    DOCUMENTS,
+    FREQUENCIES,
+    PAIRS,
+    REJECTS,
+    RUNS,
+    SCORES,
+    TABLES,
+    TOKENS,
+    Column,
+    Table,
+    check_run_id,
+)
 
 CATALOG_FILE = "lake.duckdb"
 
 _PART_GLOB = "[0-9a-f]" * 32 + ".parquet"
 _PARTITIONS: Mapping[str, tuple[str, ...]] = {
-    t.name: tuple(c.name for c in t.columns if c.is_partition) for t in (TOKENS, DOCUMENTS, REJECTS, PAIRS)
+    t.name: tuple(c.name for c in t.columns if c.is_partition) for t in TABLES if t is not RUNS
 }
 
 # Rows that DuckDB is to expect when it decides which side of a join to hold in memory: only their order matters.
-_EXPECTED_ROWS = {TOKENS.name: 10**9, PAIRS.name: 10**9, DOCUMENTS.name: 10**6, REJECTS.name: 10**4}
+_EXPECTED_ROWS = {
+    TOKENS.name: 10**9,
+    PAIRS.name: 10**9,
+    SCORES.name: 10**7,
+    DOCUMENTS.name: 10**6,
+    FREQUENCIES.name: 10**5,
+    REJECTS.name: 10**4,
+}
 _NO_ROWS = "limit (select 0)"
 
 # What `tokens` is made of, in a schema of its own: rows with the name of their file, and the names that have a receipt.
@@ -60,6 +79,8 @@ def _name(identifier: str) -> str:
 def _globs(root: str, table: Table, runs: Sequence[str] | None) -> str:
     """SQL list of the patterns that match a table's files, of some runs or of all."""
     folder = f"{escape_glob(root)}/{table.name}"
+    if table is FREQUENCIES:  # of corpora, not of runs
+        runs = None
     if table is RUNS:
         patterns = [f"{folder}/{run}.json" for run in ("*" if runs is None else runs)]
     else:

@@ -8,6 +8,13 @@ and returned, and the parameters with their defaults.
     -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
     -- parameter: ratio DOUBLE = 0.2; what it is
     -- rollup: min_k_20 if $ratio = 0.2     the same number from a row of `documents`, and for which parameters
+    -- companion: lowered VARCHAR; transform lowercase
+    -- companion: perturbed VARCHAR[]; transform perturb; such as perturb:kind=substitute_words
+    -- companion: reference VARCHAR; reference
+    -- companion: corpus VARCHAR; frequencies
+
+A companion is what a score needs besides its run: a run of the same documents transformed (or several, that differ in
+`copy` only), a run by another model, or a corpus whose tokens were counted. It is bound like a parameter.
 
 Every score of documents returns `(run_id, doc_id, score)`, higher = more of what the card's `higher_means` says. A
 score that is not defined is NULL, never a number.
@@ -22,7 +29,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from schemas import TABLES
 
@@ -56,6 +63,25 @@ class Parameter:
         return self.macro_name if self.default is None else f"{self.macro_name} := {literal(self.default)}"
 
 
+Kind = Literal["transform", "reference", "frequencies"]
+
+
+@dataclass(frozen=True)
+class Companion:
+    """What a score needs besides its run. `transform`: what the run's must be, as name and keys; `such_as`: the one to
+    suggest, which is also what the score's variant does not mention."""
+
+    name: str
+    type: str
+    kind: Kind
+    transform: str = ""
+    such_as: str = ""
+
+    @property
+    def is_list(self) -> bool:
+        return self.type.endswith("[]")
+
+
 @dataclass(frozen=True)
 class Score:
     """The card of one score.
@@ -73,13 +99,14 @@ class Score:
     source: str
     reads: Mapping[str, tuple[str, ...]]
     returns: tuple[tuple[str, str], ...]
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Parameter, ...]  # companions after `run_id`, as parameters without a default
     path: Path
     sql: str = field(repr=False)
     units: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     rollup: str = ""
     rollup_if: str = "true"
+    companions: tuple[Companion, ...] = ()
 
     @property
     def is_per_document(self) -> bool:
@@ -138,7 +165,7 @@ def literal(value: Any) -> str:
 # Reading the files
 
 _REQUIRED = ("score", "row", "formula", "higher", "source", "reads", "returns")
-_FIELDS = {*_REQUIRED, "parameter", "note", "rollup"}
+_FIELDS = {*_REQUIRED, "parameter", "companion", "note", "rollup"}
 
 
 @cache
@@ -174,10 +201,11 @@ def parse_score(text: str, path: Path) -> Score:
     faults += [f"no {name!r}" for name in _REQUIRED if name not in fields]
     if faults:
         raise ScoreError(f"{path}: {'; '.join(faults)}")
-    single = {name: " ".join(values) for name, values in fields.items() if name != "parameter"}
+    single = {name: " ".join(values) for name, values in fields.items() if name not in ("parameter", "companion")}
     reads, read_faults = _reads(single["reads"])
     returns, units, return_faults = _returns(single["returns"])
     parameters, parameter_faults = _parameters(fields.get("parameter", []))
+    companions, companion_faults = _companions(fields.get("companion", []))
     rollup, _, condition = single.get("rollup", "").partition(" if ")
     score = Score(
         name=single["score"],
@@ -188,15 +216,16 @@ def parse_score(text: str, path: Path) -> Score:
         source=single["source"],
         reads=MappingProxyType(reads),
         returns=returns,
-        parameters=parameters,
+        parameters=(*parameters[:1], *map(_as_parameter, companions), *parameters[1:]),
         path=path,
         sql=text,
         units=MappingProxyType(units),
         note=single.get("note", ""),
         rollup=rollup,
         rollup_if=condition or "true",
+        companions=companions,
     )
-    faults = [*read_faults, *return_faults, *parameter_faults, *_contradictions(score)]
+    faults = [*read_faults, *return_faults, *parameter_faults, *companion_faults, *_contradictions(score)]
     if faults:
         raise ScoreError(f"{path}: {'; '.join(faults)}")
     return score
@@ -261,6 +290,30 @@ def _parameters(lines: Sequence[str]) -> tuple[tuple[Parameter, ...], list[str]]
         default = None if match[3] is None else json.loads(match[3])
         parameters.append(Parameter(name=match[1], type=match[2], description=match[4], default=default))
     return tuple(parameters), faults
+
+
+def _companions(lines: Sequence[str]) -> tuple[tuple[Companion, ...], list[str]]:
+    """`name TYPE; kind [transform]; such as TRANSFORM`, the last for transforms only and by default as demanded."""
+    companions, faults = [], []
+    for line in lines:
+        match = re.fullmatch(r"(\w+) (VARCHAR(?:\[\])?); (\w+)(?: (\S+))?(?:; such as (\S+))?", line)
+        if match is None or match[3] not in get_args(Kind) or (match[3] == "transform") != bool(match[4]):
+            faults.append(
+                f"companion {line!r} is not `name TYPE; transform SPEC; such as SPEC`, reference or frequencies"
+            )
+            continue
+        kind = cast("Kind", match[3])
+        companions.append(Companion(match[1], match[2], kind, match[4] or "", match[5] or match[4] or ""))
+    return tuple(companions), faults
+
+
+def _as_parameter(companion: Companion) -> Parameter:
+    said = {
+        "transform": f"runs of the same documents, transformed: {companion.transform}",
+        "reference": "a run of the same documents by another model",
+        "frequencies": "a corpus counted by `assay frequencies`",
+    }
+    return Parameter(companion.name, companion.type, said[companion.kind])
 
 
 def _contradictions(score: Score) -> list[str]:

@@ -1,0 +1,143 @@
+"""`assay bench ...`: flags and help of every benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.cli.app import app, errors, example
+
+bench = typer.Typer(help="Measure: medians and ratios of interleaved rounds, memory and agreement beside speed.",
+                    no_args_is_help=True)  # fmt: skip
+app.add_typer(bench, name="bench")
+
+
+@bench.command(epilog=example("assay bench statistics", "assay bench statistics --shape wide --dtype bfloat16"))
+def statistics(
+    shape: Annotated[list[str] | None, typer.Option(help="gpt2-small, wide. Repeatable (default: all).")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="float32, bfloat16. Repeatable (default: all).")] = None,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 7,
+) -> None:
+    """What the statistics cost over the model's body and one plain head product."""
+    with errors():
+        from jobs.bench.statistics import bench_statistics
+
+        bench_statistics(shape, dtype, rounds)
+
+
+@bench.command("score", epilog=example("assay bench score", "assay bench score --shape wide --no-peers --rounds 3"))
+def bench_score_command(
+    shape: Annotated[str, typer.Option(help="gpt2-small or wide.")] = "gpt2-small",
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 5,
+    documents: Annotated[int, typer.Option(help="Documents of log-normal length.", min=8)] = 32,
+    peers: Annotated[bool, typer.Option(help="Also lm-evaluation-harness and minicons, where installed.")] = True,
+) -> None:
+    """Useful tokens/s on mixed lengths against the bare forward pass, a research loop and peers."""
+    with errors():
+        from jobs.bench.score import bench_score
+
+        bench_score(shape, rounds, documents, peers)
+
+
+@bench.command(epilog=example("assay bench query", "assay bench query --tokens 1000000 --rounds 1"))
+def query(
+    tokens: Annotated[int, typer.Option(help="Tokens of the lake that is made for it.", min=10_000)] = 20_000_000,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 5,
+) -> None:
+    """How fast scores are asked of a lake, in tokens/s, against a plain GROUP BY."""
+    with errors():
+        from jobs.bench.query import bench_query
+
+        bench_query(tokens, rounds)
+
+
+@bench.command(epilog=example("assay bench storage"))
+def storage(
+    folder: Annotated[Path, typer.Option(help="The demo's folder: real text and a trained model.")] = Path(
+        "assay-demo"
+    ),
+) -> None:
+    """Bytes a token on real statistics, by column and precision, and write and read speed."""
+    with errors():
+        from jobs.bench.storage import bench_storage
+
+        bench_storage(folder)
+
+
+@bench.command(epilog=example("assay bench products"))
+def products(
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 9,
+) -> None:
+    """Speed and rounding of float32 products on this CPU: torch's own against those that scoring uses."""
+    with errors():
+        from jobs.bench.products import bench_products
+
+        bench_products(rounds)
+
+
+@bench.command(epilog=example("assay bench memory", "assay bench memory --tokens 1000000"))
+def memory(
+    tokens: Annotated[
+        int, typer.Option(help="Tokens to score; the target is judged from 20 M on.", min=1)
+    ] = 20_000_000,
+) -> None:
+    """Whether a scorer's memory grows over a long run: resident memory after every block."""
+    with errors():
+        from jobs.bench.memory import bench_memory
+
+        bench_memory(tokens)
+
+
+@bench.command(epilog=example("assay bench device", "assay bench device --device cpu --shape tiny --rounds 1"))
+def device(
+    device: Annotated[str, typer.Option(help="cuda, cuda:N or cpu.")] = "cuda",
+    shape: Annotated[str, typer.Option(help="1b (for accelerators) or tiny.")] = "1b",
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 5,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16 (default on CUDA), float16 or float32.")] = None,
+) -> None:
+    """Scoring on one accelerator against the bare forward pass, a research loop and padded batches."""
+    with errors():
+        from jobs.bench.device import bench_device
+
+        bench_device(device, shape, rounds, dtype)
+
+
+@bench.command("first-use", epilog=example("assay bench first-use", "assay bench first-use --no-demo"))
+def first_use(
+    folder: Annotated[Path | None, typer.Option(help="Where the demo goes and stays: empty, or not there yet.")] = None,
+    rounds: Annotated[int, typer.Option(help="Starts of `assay --help`.", min=1, max=100)] = 9,
+    demo: Annotated[bool, typer.Option(help="Also time `assay demo`.")] = True,
+) -> None:
+    """What a newcomer waits for: the wall time of `assay --help` and of `assay demo`."""
+    with errors():
+        from jobs.bench.first_use import bench_first_use
+
+        bench_first_use(folder, rounds, demo)
+
+
+@bench.command("all", epilog=example("assay bench all", "assay bench all --quick --output record.txt"))
+def bench_all_command(
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes, over too little to be quoted.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The record (default: infra/benchmarks/<date>-<hardware>.txt).")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this benchmark. Repeatable (default: all).")] = None,
+) -> None:
+    """Every benchmark that this machine can run: one dated record, with a verdict on every target."""
+    with errors():
+        from jobs.bench.suite import bench_all
+
+        bench_all(quick, output, only or ())
+
+
+@bench.command(epilog=example("assay bench targets infra/benchmarks/2026-11-21-cpu-2-cores.txt"))
+def targets(
+    file: Annotated[Path, typer.Argument(help="A record, as `assay bench all` writes it.", metavar="FILE")],
+) -> None:
+    """Judge a stored record again: every target, what was measured, met or not."""
+    with errors():
+        from jobs.bench.targets import bench_targets
+
+        bench_targets(file)

@@ -1,0 +1,1 @@
+"""`assay dataset-inference`: flags and help."""

@@ -1,0 +1,1 @@
+"""`assay detector ...`: flags and help."""

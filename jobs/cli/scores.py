@@ -1,0 +1,1 @@
+"""`assay scores` and `assay frequencies`: flags and help."""
