@@ -3,12 +3,15 @@
     <stdlib>/**/*.py -> cut (1 to 1.5 kB at line ends) -> drop tables and licence notices
                      -> draw, domain by domain, fragments that share no passage with any drawn before
                      -> deal labels and copies at random -> corpus.jsonl
+                     -> as many again as are left, up to a bound -> background.jsonl
 
 Labels are dealt after everything else is decided, so nothing in a text can tell its class: a classifier that sees only
 texts is at chance, and whatever a score separates is the model's memory. Price of that care: pairwise distinct text
 leaves about two fifths of the library to draw from, still nine times what the demonstration needs.
 Members are not all alike: training shows each 1, 3, 9 or 27 times, as crawled text repeats itself, so that the corpus
 holds both the hard case of membership (text seen once) and text that can be extracted word for word.
+The background is text of the same kind that is in neither class: what a reference model learns from and where token
+frequencies are counted.
 The text is the reader's own copy of Python (PSF licence); none of it is shipped.
 """
 
@@ -23,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CORPUS_FILE = "corpus.jsonl"
+CORPUS_FILE, BACKGROUND_FILE = "corpus.jsonl", "background.jsonl"
 MEMBER, HELD_OUT = 1, 0
 COPIES = (1, 3, 9, 27)  # how often training shows a member: a quarter of them each
 
@@ -114,9 +117,11 @@ class Fragment:
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """What was written: documents and UTF-8 bytes, and documents by domain and by copies (0 is held out)."""
+    """What was written: documents and UTF-8 bytes, and documents by domain and by copies (0 is held out).
+    `background`: the file of that name."""
 
     path: Path
+    background: Path
     members: int
     heldout: int
     copies: dict[int, int]
@@ -126,9 +131,18 @@ class CorpusInfo:
 
 
 def build_corpus(
-    folder: Path, n_members: int = 160, n_heldout: int = 160, seed: int = 0, *, stdlib: Path | None = None
+    folder: Path,
+    n_members: int = 160,
+    n_heldout: int = 160,
+    seed: int = 0,
+    *,
+    n_background: int = 200,
+    stdlib: Path | None = None,
 ) -> CorpusInfo:
     """Write `corpus.jsonl` to `folder`: `n_members` documents of label 1 and `n_heldout` of label 0.
+
+    `background.jsonl` holds up to `n_background` others, each of label 1 and one copy: what it is for is shown to
+    another model.
 
     A line is `{"id", "text", "label", "domain", "source_file", "line", "copies"}`; `copies` is how often training is to
     show the text, 0 for held-out. The same arguments on the same Python give the same bytes. Lines are in the order of
@@ -142,16 +156,20 @@ def build_corpus(
         raise ValueError(f"a demonstration needs members and held-out text, got {n_members} and {n_heldout}")
     library = stdlib or Path(sysconfig.get_paths()["stdlib"])
     rng = random.Random(seed)
-    drawn = draw_fragments(fragments(library), n_members + n_heldout, rng)
-    if len(drawn) < n_members + n_heldout:
+    n = n_members + n_heldout
+    drawn = draw_fragments(fragments(library), n + n_background, rng)
+    needed = n + min(1, n_background)
+    if len(drawn) < needed:
         raise DemoError(
             f"{library} holds {len(drawn)} distinct fragments of Python source and the demonstration needs "
-            f"{n_members + n_heldout}. This Python was installed without its library's .py files, or with them in a "
+            f"{needed}. This Python was installed without its library's .py files, or with them in a "
             "zip: run the demonstration with a regular CPython (python.org, a system package, uv, conda)."
         )
     copies = [COPIES[i % len(COPIES)] for i in range(n_members)] + [0] * n_heldout
     rng.shuffle(copies)
-    return _write(folder, sorted(zip(drawn, copies, strict=True), key=lambda dealt: dealt[0].place))
+    dealt = sorted(zip(drawn[:n], copies, strict=True), key=lambda dealt: dealt[0].place)
+    background = [(fragment, 1) for fragment in sorted(drawn[n:], key=lambda fragment: fragment.place)]
+    return _info(_write(folder / CORPUS_FILE, dealt), _write(folder / BACKGROUND_FILE, background), dealt)
 
 
 def fragments(library: Path) -> Iterator[Fragment]:
@@ -210,18 +228,21 @@ def _is_prose_or_code(fragment: Fragment) -> bool:
     )
 
 
-def _write(folder: Path, dealt: list[tuple[Fragment, int]]) -> CorpusInfo:
+def _write(path: Path, dealt: list[tuple[Fragment, int]]) -> Path:
     """Write all lines or none: the file appears under its name only when it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CORPUS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8", newline="\n") as out:
         for fragment, copies in dealt:
             out.write(json.dumps(_record(fragment, copies)) + "\n")
-    partial.replace(path)
+    return partial.replace(path)
+
+
+def _info(path: Path, background: Path, dealt: list[tuple[Fragment, int]]) -> CorpusInfo:
     by_copies = Counter(copies for _, copies in dealt)
     return CorpusInfo(
         path=path,
+        background=background,
         members=len(dealt) - by_copies[0],
         heldout=by_copies[0],
         copies=dict(sorted(by_copies.items())),

@@ -100,10 +100,19 @@ class TrainingInfo:
         return self.steps < self.planned_steps
 
 
-def demo_key(corpus_path: Path, *, seed: int, steps: int | None, seconds: float, settings: Settings) -> str:
+def demo_key(
+    corpus_path: Path,
+    *,
+    seed: int,
+    steps: int | None,
+    seconds: float,
+    settings: Settings,
+    tokenizer_from: Path | None = None,
+) -> str:
     """Digest of all that decides the trained model; two runs with one key may share a folder."""
     decides = {
         "corpus": hashlib.sha256(corpus_path.read_bytes()).hexdigest(),
+        "tokenizer": tokenizer_from and hashlib.sha256((tokenizer_from / "tokenizer.json").read_bytes()).hexdigest(),
         "seed": seed,
         "steps": steps,
         "seconds": seconds,
@@ -123,8 +132,11 @@ def train(
     seconds: float = 180.0,
     on_progress: Callable[[Progress], None] | None = None,
     settings: Settings = SETTINGS,
+    tokenizer_from: Path | None = None,
 ) -> TrainingInfo:
     """Train on the members of `corpus_path` into `folder`, or return at once if `folder` holds that very model.
+
+    The tokenizer is trained on the corpus, too, or is that of the model in `tokenizer_from`.
 
     `steps` is the bound: by default as many as show every member as often as its `copies` says. `seconds` is a safety
     for slow machines: the learning rate then runs down by the clock instead, and `stopped_early` says so. On a machine
@@ -136,7 +148,9 @@ def train(
     """
     if seconds <= 0 or (steps is not None and steps <= 0):
         raise ValueError(f"training needs positive bounds, got {steps} steps and {seconds} seconds")
-    key = demo_key(corpus_path, seed=seed, steps=steps, seconds=seconds, settings=settings)
+    key = demo_key(
+        corpus_path, seed=seed, steps=steps, seconds=seconds, settings=settings, tokenizer_from=tokenizer_from
+    )
     if reused := cached(folder, key):
         return reused
     _refuse_foreign(folder)
@@ -146,7 +160,8 @@ def train(
     shutil.rmtree(scratch, ignore_errors=True)  # in a container the next process may have the same number
     scratch.mkdir(parents=True)
     try:
-        info = _train(records, scratch, seed, steps, seconds, on_progress, settings)
+        tokenizer = _load_tokenizer(tokenizer_from) if tokenizer_from else _train_tokenizer(records, settings)
+        info = _train(records, tokenizer, scratch, seed, steps, seconds, on_progress, settings)
         _write_receipt(scratch, key, info)
         _put_in_place(scratch, folder)
     finally:
@@ -178,6 +193,7 @@ def _load_torch() -> None:
 
 def _train(
     records: Sequence[dict[str, Any]],
+    tokenizer: Any,
     folder: Path,
     seed: int,
     steps: int | None,
@@ -194,7 +210,6 @@ def _train(
         raise ValueError(
             "the corpus has no member to show: a record of label 1, and copies above 0 where it counts them"
         )
-    tokenizer = _train_tokenizer([record["text"] for record in records], settings)
     encoded = tokenizer([record["text"] for record in members])["input_ids"]
     ids = [torch.tensor([*text[: settings.context - 1], EOS_ID]) for text in encoded]
     planned = steps or -(-len(passes) // settings.batch)
@@ -218,8 +233,14 @@ def _train(
     )
 
 
-def _train_tokenizer(texts: Sequence[str], settings: Settings) -> Any:
-    """Byte-level BPE that puts the begin token first, as the model was trained to see it."""
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def _train_tokenizer(records: Sequence[dict[str, Any]], settings: Settings) -> Any:
+    """Byte-level BPE over the texts that puts the begin token first, as the model was trained to see it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -232,7 +253,7 @@ def _train_tokenizer(texts: Sequence[str], settings: Settings) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),  # any byte of any language can be written
         show_progress=False,
     )
-    bpe.train_from_iterator(texts, trainer)
+    bpe.train_from_iterator((record["text"] for record in records), trainer)
     bpe.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, BOS_ID)]
     )

@@ -55,7 +55,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> CorpusInfo:
 
 def test_the_file_is_what_the_info_says(built: CorpusInfo) -> None:
     rows = records(built)
-    assert [p.name for p in built.path.parent.iterdir()] == ["corpus.jsonl"], "no partial file stays"
+    assert {p.name for p in built.path.parent.iterdir()} == {"corpus.jsonl", "background.jsonl"}, "no partial file"
     assert all(list(row) == ["id", "text", "label", "domain", "source_file", "line", "copies"] for row in rows)
     assert (built.members, built.heldout, len(rows)) == (60, 40, 100)
     assert Counter(row["copies"] for row in rows) == built.copies == {0: 40, **dict.fromkeys(COPIES, 15)}
@@ -111,7 +111,7 @@ def test_labels_fall_on_every_text_alike(tmp_path: Path) -> None:
     n = sum(1 for _ in fragments(library))
     member: Counter[str] = Counter()
     for seed in range(300):
-        rows = records(build_corpus(tmp_path / "out", n // 2, n - n // 2, seed, stdlib=library))
+        rows = records(build_corpus(tmp_path / "out", n // 2, n - n // 2, seed, n_background=0, stdlib=library))
         member.update(row["id"] for row in rows if row["label"])
     assert len(member) == n
     for times in member.values():
@@ -164,7 +164,7 @@ def test_cuts_end_at_blank_lines_and_count_form_feeds_as_text() -> None:
 def test_a_library_without_sources_is_a_clear_error(tmp_path: Path, library: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "python.zip").write_bytes(b"PK")
-    with pytest.raises(DemoError, match=r"holds 0 distinct fragments .* needs 20.*regular CPython"):
+    with pytest.raises(DemoError, match=r"holds 0 distinct fragments .* needs 21.*regular CPython"):
         build_corpus(tmp_path / "out", 10, 10, stdlib=tmp_path / library)
     assert not (tmp_path / "out").exists()
 
@@ -199,3 +199,13 @@ def test_words_alone_cannot_tell_members(tmp_path: Path) -> None:
         aurocs.append(roc_auc_score(labels, guess))
     # One corpus's AUROC varies by 0.046 around chance, so the mean of ten varies by 0.015: four of those.
     assert sum(aurocs) / len(aurocs) == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_background_is_other_text_and_changes_nothing_in_the_corpus(tmp_path: Path, built: CorpusInfo) -> None:
+    alone = build_corpus(tmp_path, 60, 40, seed=7, n_background=0)
+    assert alone.path.read_bytes() == built.path.read_bytes()
+    assert alone.background.read_bytes() == b""
+    rows = [json.loads(line) for line in built.background.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 200
+    assert {row["copies"] for row in rows} == {1}
+    assert {row["id"] for row in rows}.isdisjoint(row["id"] for row in records(built))
