@@ -1,4 +1,7 @@
-"""`assay score`: job file and flags -> config -> plan -> run, and what is printed on the way."""
+"""`assay score`: job file and flags -> config -> plan -> run, and what is printed on the way.
+
+A job with a base run takes what it does not say from that run; with copies it is several runs, one after the other.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,51 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.errors import printable
-from pipelines.config import ScoreConfig, read_job
+from operators.transform import TransformError, parse_transform
+from pipelines.config import ConfigError, ScoreConfig, read_job
 
 if TYPE_CHECKING:
     from operators.shards import Shard
     from pipelines.plan import Plan
 
 
-def run_score(job: Path | None, flags: dict[str, Any], *, dry_run: bool) -> None:
+def run_score(job: Path | None, flags: dict[str, Any], *, dry_run: bool, copies: int | None = None) -> None:
     """Run the verb; see `assay score --help` for the fields."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     if "text_template" in flags:
         flags = {**flags, "text_template": unescaped(flags["text_template"])}
-    config = ScoreConfig.parse(**{**(read_job(job) if job else {}), **flags})
+    fields = {**(read_job(job) if job else {}), **flags}
+    if fields.get("base_run") is not None or fields.get("transform") is not None:
+        from pipelines.base_run import inherited
+
+        fields = inherited(fields)
+    for config in [ScoreConfig.parse(**each) for each in copied(fields, copies)]:
+        _run(config, dry_run=dry_run)
+
+
+def copied(fields: dict[str, Any], copies: int | None) -> list[dict[str, Any]]:
+    """The fields of every run of a job: of copy 1 to N of its transform, as runs `<run id>-1` to `<run id>-N`.
+
+    Raises:
+        ConfigError: there is no transform whose copies differ, or it names a copy of its own.
+    """
+    if copies is None:
+        return [fields]
+    if fields.get("transform") is None or fields.get("run_id") is None:
+        raise ConfigError("--copies: it needs --run-id and --transform, such as perturb:kind=swap_words")
+    try:
+        transform = parse_transform(fields["transform"])
+        draws = [(n, transform.copy(n).canonical) for n in range(1, copies + 1)]
+    except TransformError as error:
+        raise ConfigError(f"--transform: {error}") from None
+    if transform.get("copy") != 1:
+        raise ConfigError(f"--copies: --transform {transform.canonical} names one copy already; leave copy= out")
+    run_id, again = fields["run_id"], fields.get("overwrite")
+    runs = [fields | {"run_id": f"{run_id}-{n}", "transform": spec} for n, spec in draws]
+    return runs if again is None or again != run_id else [run | {"overwrite": run["run_id"]} for run in runs]
+
+
+def _run(config: ScoreConfig, *, dry_run: bool) -> None:
     from pipelines.plan import make_plan
     from pipelines.score import score_corpus
 
@@ -61,11 +96,15 @@ def print_plan(plan: Plan) -> None:
     text = repr(config.text_template or config.text_column)
     prompt = f" after a prompt from {config.prompt_column!r}" if config.prompt_column else ""
     table.add_row("read", escape(f"{stored}, text from {text}{prompt}"), "CPU tasks")
+    if config.transform:
+        table.add_row(
+            "transform", escape(f"{config.transform}, of run {config.base_run}{_prefixed(plan)}"), "CPU tasks"
+        )
     if config.id_column:
         table.add_row("survey", escape(f"ids from {config.id_column!r}: the first record of each has it"), "CPU tasks")
     bos = "a prefix token is fed" if plan.tokenizer_facts["bos_prepended"] else "nothing is fed before the text"
     table.add_row("tokenize", f"special tokens {config.special_tokens}, {bos}", "CPU tasks")
-    windows = f"context {plan.windows.context}, stride {plan.windows.stride}, dtype {config.dtype}"
+    windows = f"context {plan.document_windows.context}, stride {plan.document_windows.stride}, dtype {config.dtype}"
     table.add_row("score", escape(f"{plan.model_facts['type']}, {windows}"), where)
     groups = ", ".join(("core", *config.features))
     table.add_row("write", escape(f"{config.precision}: {groups} -> {plan.lake.root}"), "CPU tasks")
@@ -79,6 +118,13 @@ def print_plan(plan: Plan) -> None:
         console.print(escape(f"  {shard.format:8} {shard.n_bytes:>14,}  {printable(shard.uri)}{stop}"))
     if len(left) > 10:
         console.print(f"  ... and {len(left) - 10:,} more shards")
+
+
+def _prefixed(plan: Plan) -> str:
+    if plan.prefix is None:
+        return ""
+    shots = f" of {len(plan.prefix.keys)} shots" if plan.prefix.keys else ""
+    return f": {len(plan.prefix.token_ids):,} tokens{shots} before every window"
 
 
 def shards_left(plan: Plan) -> list[Shard]:

@@ -38,6 +38,7 @@ STORED: dict[str, Stored] = {
     "logprob": Stored(_SPLIT, 6),
     "entropy": Stored(_SPLIT, 9),  # 0.93 [level 1: 0.96]; two of its four byte streams are empty, and so below
     "logprob_std": Stored(_SPLIT, 6),  # 0.89 [level 1: 0.92]
+    "renyi_quarter": Stored(_SPLIT, 6),
     "renyi_half": Stored(_SPLIT, 6),
     "renyi_2": Stored(_SPLIT, 6),
     "rest_entropy": Stored(_SPLIT, 6),

@@ -17,10 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from operators.comments import comment_tokens
 from operators.identity import doc_id
 from operators.rollups import rollups
 from schemas import DOCUMENTS, REJECTS, TOKENS
-from schemas.columns import PROMPT
+from schemas.columns import COMMENTS, PROMPT
 from schemas.documents import ROLLUPS
 
 Ids = npt.NDArray[np.int64]
@@ -40,20 +41,30 @@ def scored_documents(block: pa.Table) -> tuple[pa.Table, Ids]:
     return documents, ids[order]
 
 
-def token_rows(documents: pa.Table, ids: Ids, features: tuple[str, ...] = (), *, prompt: bool = False) -> pa.Table:
+def token_rows(
+    documents: pa.Table,
+    ids: Ids,
+    features: tuple[str, ...] = (),
+    *,
+    prompt: bool = False,
+    in_comment: pa.Array | None = None,
+) -> pa.Table:
     """`tokens` in its declared schema: the list columns of `documents` (sorted by `ids`) as one row a token.
 
-    `prompt`: add `in_prompt`, from spans in bytes and `prompt_bytes`.
+    `prompt`: add `in_prompt`, from spans in bytes and `prompt_bytes`. `in_comment`: that column `[T]`, in runs on code.
     """
     lengths = _lengths(documents)
     starts = np.cumsum(lengths) - lengths
-    schema = TOKENS.arrow((*features, PROMPT) if prompt else features)
+    kinds = [PROMPT] * prompt + [COMMENTS] * (in_comment is not None)
+    schema = TOKENS.arrow((*features, *kinds))
     columns = {
         "doc_id": pa.array(np.repeat(ids, lengths)),
         "position": pa.array((np.arange(lengths.sum()) - np.repeat(starts, lengths)).astype(np.int32)),
     }
     if prompt:
         columns["in_prompt"] = pa.array(_in_prompt(documents))
+    if in_comment is not None:
+        columns["in_comment"] = in_comment
     for name in schema.names:
         if name not in columns:
             columns[name] = pc.list_flatten(documents[name])
@@ -65,7 +76,7 @@ def document_rows(
 ) -> pa.Table:
     """`documents` in its declared schema, for documents sorted by `ids`: counts and digests of text and tokens.
 
-    `tokens`: the documents' `token_rows` as they are stored, which the roll-ups are made of.
+    `tokens`: the documents' `token_rows` as they are stored, which the roll-ups and `comment_tokens` are made of.
     `prompt`: add `prompt_bytes` and `prompt_tokens`.
     """
     lengths = _lengths(documents)
@@ -82,10 +93,13 @@ def document_rows(
             "prompt_bytes": documents["prompt_bytes"],
             "prompt_tokens": pa.array(_sums(_in_prompt(documents), lengths)),
         }
+    on_code = "in_comment" in tokens.column_names
+    if on_code:
+        columns["comment_tokens"] = comment_tokens(tokens["in_comment"], lengths)
     for name in _Measures._fields:
         columns[name] = pa.array([getattr(m, name) for m in measures], DOCUMENTS[name].type)
     columns |= rollups(tokens, lengths)
-    schema = DOCUMENTS.arrow((PROMPT, ROLLUPS) if prompt else (ROLLUPS,))
+    schema = DOCUMENTS.arrow([ROLLUPS, *[PROMPT] * prompt, *[COMMENTS] * on_code])
     return pa.table(columns).select(schema.names).cast(schema)
 
 

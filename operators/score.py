@@ -7,6 +7,9 @@ How hidden states, predictions and rows align, for one segment fed as `ids`:
     predicts      ids[1]  ids[2]  ids[3]    -
     row written   1 <- h0, 2 <- h1, 3 <- h2;  row 0 of a document has NULL statistics
 
+Behind a prefix `p` every segment is fed as `p[0] .. p[-1] ids[0] ids[1] ..`: row 0 <- the state at `p[-1]`, the first
+that the head sees; the prefix itself has no rows.
+
 Body and head are batched apart: segments are packed into batches of a few hundred tokens for the body, and the hidden
 states that predict something wait until a whole tile of rows is there for the head, so neither computes padding.
 Where memory runs out, the block is scored again from its start with a smaller budget, which later blocks keep.
@@ -72,7 +75,7 @@ class Scorer:
         self.statistics = self._make_statistics(replace(options.tiles, deterministic=self.model.deterministic))
         default = GPU_BATCH_TOKENS if self.model.device.type == "cuda" else CPU_BATCH_TOKENS
         self.batch_tokens = options.batch_tokens or default
-        self.model.prepare(self.batch_tokens, options.windows.context)
+        self.model.prepare(self.batch_tokens, options.windows.most_fed)
         self.schema = scored(options.features)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -81,7 +84,8 @@ class Scorer:
         lengths = np.asarray(lists.value_lengths()) if documents else np.zeros(0, np.int64)
         ids = torch.from_numpy(np.array(lists.flatten(), dtype=np.int64) if documents else np.zeros(0, np.int64))
         columns = self.score(ids, lengths.tolist())
-        return assembled(table, self.schema, documents, lengths, columns)
+        scores_first = bool(self.options.windows.prefix)
+        return assembled(table, self.schema, documents, lengths, columns, scores_first=scores_first)
 
     @torch.inference_mode()
     def score(self, ids_N: Tensor, lengths: Sequence[int]) -> dict[str, np.ndarray]:
@@ -164,29 +168,36 @@ class Scorer:
     ) -> None:
         """One forward pass. `spans`: where each segment's tokens lie among the block's ids."""
         bounds = list(itertools.pairwise([0, *np.cumsum([len(s) for s in batch]).tolist()]))
-        skips = [s.score_from - s.start for s in batch]
-        fed_T = ids_N[_ranges(spans)]
+        fed_T = self._fed(spans, ids_N)
         if not self.model.separate:
-            self._collect_own_logits(bounds, spans, skips, fed_T.to(self.model.device), collector)
+            self._collect_own_logits(batch, bounds, spans, fed_T.to(self.model.device), collector)
             return
         hidden = self.model.hidden(fed_T, bounds)
-        local_R = _ranges((a + skip, b) for (a, b), skip in zip(bounds, skips, strict=True))
-        row_R = _ranges((a + skip, b) for (a, b), skip in zip(spans, skips, strict=True))
+        local_R = _ranges((a + s.skip, b) for (a, b), s in zip(bounds, batch, strict=True))
+        row_R = _ranges((a + s.skip - s.prefix, b) for (a, b), s in zip(spans, batch, strict=True))
         collector.add(hidden, local_R - 1, fed_T[local_R], row_R)
         if HIDDEN in self.options.features:
-            for segment, (a, b), (_, row_end), skip in zip(batch, bounds, spans, skips, strict=True):
-                first = skip if segment.start else 0  # the first window keeps its first token's state too
+            for segment, (a, b), (_, row_end) in zip(batch, bounds, spans, strict=True):
+                # The first window keeps its first token's state too.
+                first = segment.skip if segment.start else segment.prefix
                 collector.keep_hidden(hidden[a + first : b], row_end - (b - a - first))
 
+    def _fed(self, spans: list[tuple[int, int]], ids_N: Tensor) -> Tensor:
+        """The ids of a batch, each segment behind the prefix where there is one."""
+        if not self.options.windows.prefix:
+            return ids_N[_ranges(spans)]
+        prefix = torch.tensor(self.options.windows.prefix, dtype=ids_N.dtype)
+        return torch.cat([part for a, b in spans for part in (prefix, ids_N[a:b])])
+
     def _collect_own_logits(
-        self, bounds: list[tuple[int, int]], spans: list[tuple[int, int]], skips: list[int], fed_T: Tensor,
+        self, batch: list[Segment], bounds: list[tuple[int, int]], spans: list[tuple[int, int]], fed_T: Tensor,
         collector: _Collector,
     ) -> None:  # fmt: skip
-        for (a, b), (start, _), skip in zip(bounds, spans, skips, strict=True):
-            place = skip
-            for logits in self.model.own_logits(fed_T[a:b], skip - 1):
+        for segment, (a, b), (start, _) in zip(batch, bounds, spans, strict=True):
+            place = segment.skip
+            for logits in self.model.own_logits(fed_T[a:b], place - 1):
                 end = place + len(logits)
-                rows = torch.arange(start + place, start + end)
+                rows = torch.arange(place, end) + (start - segment.prefix)
                 collector.add(logits, torch.arange(len(logits)), fed_T[a + place : a + end].cpu(), rows)
                 place = end
 

@@ -17,17 +17,25 @@ from schemas.tokens import HIDDEN, TOKENS
 
 
 def assembled(
-    table: pa.Table, schema: pa.Schema, documents: list[int], lengths: np.ndarray, columns: dict[str, np.ndarray]
+    table: pa.Table,
+    schema: pa.Schema,
+    documents: list[int],
+    lengths: np.ndarray,
+    columns: dict[str, np.ndarray],
+    *,
+    scores_first: bool = False,
 ) -> pa.Table:
     """`table` with a list column for every statistic of `schema` (a `flow.scored`), rows in the same order.
 
     `documents`: the rows that were scored; `lengths`: their tokens; `columns`: statistics `[N]` or `[N, K]` by name.
+    `scores_first`: whether the first token of a document has a prediction.
 
     Raises:
         ModelError: lists of more numbers than Arrow's 32-bit offsets can count.
     """
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    broken = _broken_documents(columns, starts)
+    unscored = starts[:0] if scores_first else starts[:-1]
+    broken = _broken_documents(columns, starts, unscored)
     table = _reject(table, {documents[i] for i in broken})
     keep = np.array([i for i in range(len(documents)) if i not in broken], dtype=np.int64)
     places = np.full(len(table), -1, dtype=np.int64)
@@ -35,7 +43,7 @@ def assembled(
     for field in schema:
         if field.name in TOKENIZED.names:
             continue
-        values = _arrow_column(field.name, columns[field.name], starts[:-1])
+        values = _arrow_column(field.name, columns[field.name], unscored)
         lists = pa.LargeListArray.from_arrays(pa.array(starts), values) if len(documents) else None
         index = pa.array(places, mask=places < 0)
         column = pa.nulls(len(table), field.type) if lists is None else lists.take(index)
@@ -43,12 +51,12 @@ def assembled(
     return table.cast(schema)
 
 
-def _broken_documents(columns: dict[str, np.ndarray], starts: np.ndarray) -> set[int]:
+def _broken_documents(columns: dict[str, np.ndarray], starts: np.ndarray, unscored: np.ndarray) -> set[int]:
     """Documents with a statistic that is not finite where a prediction is, or a hidden state out of half range."""
     bad = np.zeros(starts[-1] + 1, dtype=bool)
     for name in ("logprob", "entropy", "logprob_std"):
         bad[:-1] |= ~np.isfinite(columns[name])
-    bad[starts[:-1]] = False
+    bad[unscored] = False
     if HIDDEN in columns:
         bad[:-1] |= ~np.isfinite(columns[HIDDEN]).all(axis=1)
     places = np.flatnonzero(bad[:-1])
@@ -70,12 +78,12 @@ def _reject(table: pa.Table, rows: set[int]) -> pa.Table:
     return table
 
 
-def _arrow_column(name: str, values: np.ndarray, first_tokens: np.ndarray) -> pa.Array:
+def _arrow_column(name: str, values: np.ndarray, unscored: np.ndarray) -> pa.Array:
     """Arrow values with NULL where there is no prediction."""
     if name == HIDDEN:
         return _fixed_lists(values, TOKENS[name].type, None)
     missing = np.zeros(len(values), dtype=bool)
-    missing[first_tokens] = True
+    missing[unscored] = True
     if values.ndim == 2:
         return _fixed_lists(values, TOKENS[name].type, missing)
     if name == "logprob_second":

@@ -10,6 +10,9 @@ window's start. Drawn for context 4, stride 2, seven tokens (`=` fed, `#` fed an
 
 Every token but the first is scored exactly once, with at least `context - stride` tokens to its left where the document
 has them. The price: windows overlap by half by default, so a long document costs twice the forward pass.
+
+A fixed prefix may be fed before every window. Then the document's first token is predicted too, from the prefix's last
+token, and scored; the prefix's tokens are computed anew for every window.
 """
 
 from __future__ import annotations
@@ -24,10 +27,14 @@ LOOK_AHEAD = 4  # budgets: fills 0.999 of a batch of 16,384 tokens and 0.98 to 0
 
 @dataclass(frozen=True)
 class WindowOptions:
-    """`context`: longest window in tokens, at least 2. `stride`: step between windows, 1 to `context - 1`."""
+    """`context`: most tokens of a document in a window, at least 2. `stride`: step between windows, 1 to `context - 1`.
+
+    `prefix`: ids fed before every window, not counted in `context`.
+    """
 
     context: int
     stride: int
+    prefix: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.context < 2:
@@ -36,26 +43,41 @@ class WindowOptions:
             # At stride == context the first token of a later window would have no context, hence no prediction.
             raise ValueError(f"stride is {self.stride}: it must lie between 1 and context - 1 = {self.context - 1}")
 
+    @property
+    def most_fed(self) -> int:
+        """Tokens of the longest window, prefix included."""
+        return self.context + len(self.prefix)
+
 
 @dataclass(frozen=True)
 class Segment:
-    """One window of one document: feeds positions `start:stop` and scores positions `score_from:stop`."""
+    """One window of one document: feeds positions `start:stop` behind `prefix` tokens, scores `score_from:stop`."""
 
     document: int
     start: int
     stop: int
     score_from: int
+    prefix: int = 0
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        """Tokens fed."""
+        return self.prefix + self.stop - self.start
+
+    @property
+    def skip(self) -> int:
+        """Tokens fed before the first that is scored."""
+        return self.prefix + self.score_from - self.start
 
 
 def windows(document: int, n_tokens: int, options: WindowOptions) -> Iterator[Segment]:
-    """The windows of a document of `n_tokens` tokens, in order. A document of one token has one window and no score."""
-    start, scored = 0, 1
+    """The windows of a document of `n_tokens` tokens, in order.
+
+    Without a prefix, a document of one token has one window and no score.
+    """
+    start, scored = 0, 0 if options.prefix else 1
     while True:
         stop = min(start + options.context, n_tokens)
-        yield Segment(document, start, stop, min(scored, stop))
+        yield Segment(document, start, stop, min(scored, stop), len(options.prefix))
         if stop == n_tokens:
             return
         start, scored = start + options.stride, stop

@@ -8,6 +8,7 @@ is that a block is held in memory three times over while it is written (lists, r
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +16,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from operators.comments import check_language, in_comment
 from operators.identity import doc_id
 from operators.lake import Lake, Part, documents_part_name, rejects_part_name
 from operators.parquet import encode
 from operators.precision import Precision, at_precision
 from operators.rows import Ids, document_rows, reject_rows, scored_documents, token_rows
 from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TOKENS, Reason, Table, check_run_id, flow
+
+log = logging.getLogger(__name__)
 
 MANIFEST = pa.schema(
     [
@@ -44,7 +48,11 @@ Origin = tuple[str, int, str]  # source, row, key
 class WriteOptions:
     """Where and how a run is written. `features`: optional column groups of `tokens` that the blocks carry.
 
-    `prompt`: the blocks carry `prompt_bytes`, and the column group of the prompt is stored.
+    `prompt`: the blocks carry `prompt_bytes`, and the column group of the prompt is stored. `language`: what the texts
+    are written in, or `language_column`: the attribute that says so; with either the group of comments is stored.
+
+    Raises:
+        ValueError: a run id that is no name, or a group, precision or language that does not exist.
     """
 
     lake: Lake
@@ -53,6 +61,8 @@ class WriteOptions:
     precision: Precision = "compact"
     keep_text: bool = True
     prompt: bool = False
+    language: str | None = None
+    language_column: str | None = None
 
     def __post_init__(self) -> None:
         check_run_id(self.run_id)
@@ -61,6 +71,16 @@ class WriteOptions:
             raise ValueError(f"no column group {unknown} among the features: choose from {', '.join(FEATURE_GROUPS)}")
         if self.precision not in ("compact", "full"):
             raise ValueError(f"precision is {self.precision!r}: choose compact or full")
+        if self.language is not None:
+            check_language(self.language)
+        if self.language is not None and self.language_column is not None:
+            raise ValueError("language and language_column: give one of them")
+
+    def in_comment(self, documents: pa.Table) -> pa.Array | None:
+        """The column `in_comment` of the documents' tokens, or None where the run is not on code."""
+        if self.language is None and self.language_column is None:
+            return None
+        return in_comment(documents, language=self.language, language_column=self.language_column)
 
 
 def checked(block: pa.Table, features: tuple[str, ...], *, prompt: bool = False) -> pa.Table:
@@ -123,6 +143,7 @@ class PartWriter:
     def __init__(self, options: WriteOptions) -> None:
         self.options = options
         self.lake = options.lake
+        self._has_warned = False
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Write one block. Safe to repeat, and safe to be killed in.
@@ -156,9 +177,11 @@ class PartWriter:
         if not len(ids):
             return dict.fromkeys(("documents", "tokens", "scored", "text_bytes", "bytes_written"), 0)
         options, name = self.options, documents_part_name(ids)
-        tokens = token_rows(documents, ids, options.features, prompt=options.prompt)
+        comments = options.in_comment(documents)
+        tokens = token_rows(documents, ids, options.features, prompt=options.prompt, in_comment=comments)
         tokens = at_precision(tokens, options.precision)
         receipts = document_rows(documents, ids, tokens, keep_text=options.keep_text, prompt=options.prompt)
+        self._warn_of_unknown_comments(receipts)
         bytes_written = self._write(TOKENS, name, tokens)
         self._write(DOCUMENTS, name, receipts)
         return {
@@ -169,6 +192,20 @@ class PartWriter:
             "text_bytes": pc.sum(receipts["n_bytes"]).as_py(),
             "bytes_written": bytes_written,
         }
+
+    def _warn_of_unknown_comments(self, receipts: pa.Table) -> None:
+        """Once: a column that names no language would otherwise be found out when the scores are read."""
+        if "comment_tokens" not in receipts.column_names or self._has_warned:
+            return
+        unknown = receipts["comment_tokens"].null_count
+        if unknown:
+            self._has_warned = True
+            log.warning(
+                "comments of %d of the first %d documents cannot be told: their language is unknown, or they are too "
+                "long to lex; in_comment is NULL there, and documents.comment_tokens",
+                unknown,
+                receipts.num_rows,
+            )
 
     def _write_rejects(self, rejects: pa.Table) -> dict[str, object]:
         if not rejects.num_rows:

@@ -10,6 +10,7 @@ resumed only under the same ones.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from operators.comments import check_language
 from operators.storage.credentials import holds_credentials, secret_names
+from operators.transform import Transform, parse_transform
 from schemas import FEATURE_GROUPS, check_run_id
 
 DEFAULT_CONTEXT = 2048
@@ -43,6 +46,8 @@ class ScoreConfig(BaseModel):
     input: tuple[str, ...] = Field(min_length=1)
     lake: str = Field(min_length=1)
     run_id: str
+    transform: str | None = None  # canonical; given as `name:key=value,...` or as a mapping {name: ..., key: value}
+    base_run: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
 
@@ -50,6 +55,8 @@ class ScoreConfig(BaseModel):
     text_column: str = "text"
     text_template: str | None = None
     prompt_column: str | None = None
+    language: str | None = None
+    language_column: str | None = None
     id_column: str | None = None
     label_column: str | None = None
     domain_column: str | None = None
@@ -89,7 +96,7 @@ class ScoreConfig(BaseModel):
     def _names_with_commas(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
-    @field_validator("run_id", mode="before")
+    @field_validator("run_id", "base_run", mode="before")
     @classmethod
     def _number_or_name(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -103,10 +110,25 @@ class ScoreConfig(BaseModel):
                 raise ValueError(f"the {scheme}:// URI holds credentials, which would be stored; use the environment")
         return value
 
-    @field_validator("run_id")
+    @field_validator("run_id", "base_run")
     @classmethod
-    def _safe_run_id(cls, value: str) -> str:
-        return check_run_id(value)
+    def _safe_run_id(cls, value: str | None) -> str | None:
+        return None if value is None else check_run_id(value)
+
+    @field_validator("transform", mode="before")
+    @classmethod
+    def _canonical(cls, value: object) -> object:
+        if not isinstance(value, str | Mapping):
+            return value
+        transform = parse_transform(value)
+        if holds_credentials(str(transform.get("file") or "")):
+            raise ValueError("the URI of its file holds credentials, which would be stored; use the environment")
+        return transform.canonical
+
+    @field_validator("language")
+    @classmethod
+    def _known_language(cls, value: str | None) -> str | None:
+        return None if value is None else check_language(value)
 
     @field_validator("features")
     @classmethod
@@ -138,9 +160,31 @@ class ScoreConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _transform_and_base_run(self) -> ScoreConfig:
+        if self.transform is not None and self.base_run is None:
+            raise ValueError("--base-run: is needed with --transform: the run whose documents are changed")
+        if self.base_run is not None and self.transform is None:
+            raise ValueError(f"--transform: is needed with --base-run: what to change in run {self.base_run}")
+        if self.base_run == self.run_id:
+            raise ValueError(
+                f"--run-id: a transformed run needs a name of its own, not that of its base run {self.run_id}"
+            )
+        if self.parsed_transform is not None and self.parsed_transform.name == "external" and self.id_column is None:
+            raise ValueError(
+                "--id-column: is needed with transform external, which finds the base run's documents by id"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_source_of_text(self) -> ScoreConfig:
         if self.text_template is not None and "text_column" in self.model_fields_set:
             raise ValueError("--text-column: --text-template says where the text is already; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _one_source_of_languages(self) -> ScoreConfig:
+        if self.language is not None and self.language_column is not None:
+            raise ValueError("--language-column: --language says what the texts are written in; give one of them")
         return self
 
     @model_validator(mode="after")
@@ -165,9 +209,15 @@ class ScoreConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The fields that decide what is scored and to which numbers."""
         unused = set() if "topk" in self.features else {"top_k"}
+        unused |= set() if self.transform else {"transform", "base_run"}  # runs without are what they were before
+        unused |= {name for name in ("language", "language_column") if getattr(self, name) is None}
         if self.deterministic:  # bits are promised: what a batch and the head's sums are made of decides them
             return self.model_dump(mode="json", exclude=(_EXECUTION_FIELDS - {"batch_tokens", "kernel"}) | unused)
         return self.model_dump(mode="json", exclude=_EXECUTION_FIELDS | unused | {"deterministic"})
+
+    @property
+    def parsed_transform(self) -> Transform | None:
+        return None if self.transform is None else parse_transform(self.transform)
 
     def public(self) -> dict[str, Any]:
         """Every field but credentials: what a ledger and a log may hold."""

@@ -2,6 +2,8 @@
 for bit on a CPU.
 
     tasks -> read -> tokenize -> score -> write -> manifests
+
+Texts of a transformed run are changed where they are tokenized.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class Steps:
         c = plan.config
         return cls(
             ReadStep(plan.read_options(block_bytes), plan.lake, c.run_id, c.storage_options, claims),
-            TokenizeStep(str(plan.folder), plan.tokenize_options(), plan.vocab_size),
+            TokenizeStep(str(plan.folder), plan.tokenize_options(), plan.vocab_size, plan.block_transform()),
             WriteStep(plan.write_options()),
         )
 

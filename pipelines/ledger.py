@@ -26,13 +26,28 @@ def opening_ledger(plan: Plan) -> dict[str, Any]:
         "versions": package_versions(),
         "identity": plan.identity,
         "config_digest": digest(plan.identity),
-        "config": {**effective, "transform": None, "base_run": None},
+        "config": effective,
+        "prefix": _prefix(plan),
         "model": {**(previous.get("model") or {}), **plan.model_facts},
         "tokenizer": {**plan.tokenizer_facts},
         "layout": previous.get("layout"),
         "survey": previous.get("survey"),
         "dying": previous.get("dying"),
         "totals": None,
+    }
+
+
+def _prefix(plan: Plan) -> dict[str, Any] | None:
+    """What is fed before every window, whose it is, and how many tokens of a document a window has left."""
+    if plan.prefix is None:
+        return None
+    windows = plan.document_windows
+    return {
+        **plan.prefix.identity,
+        "keys": list(plan.prefix.keys),
+        "token_ids": list(plan.prefix.token_ids),
+        "context": windows.context,
+        "stride": windows.stride,
     }
 
 

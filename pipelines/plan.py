@@ -1,6 +1,7 @@
 """Turns a scoring job into a plan: which shards, which model and tokenizer exactly, and whether a run may be resumed.
 
     config -> list shards -> fingerprint model and tokenizer -> compare with the ledger of the same run id -> Plan
+                                 transformed: compare with the base run, settle the prefix --^
 
 Everything that can be wrong is found here, before a model is loaded or a worker is started.
 """
@@ -21,10 +22,13 @@ from operators.lake import Lake
 from operators.model_files import ModelError, ModelOptions, context_limit, fingerprint, model_folder, read_config
 from operators.read import ReadOptions
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
+from operators.transform import BlockTransform
 from operators.windows import WindowOptions
 from operators.write import WriteOptions
+from pipelines.base_run import check_base
 from pipelines.config import DEFAULT_CONTEXT, ConfigError, ScoreConfig
 from pipelines.journal import Done, Journal
+from pipelines.prefix import Prefix, settle_prefix
 from pipelines.previous import Listing, list_input, previous_run
 from pipelines.units import Unit, read_units
 from schemas.tokens import HIDDEN
@@ -60,7 +64,10 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Plan:
-    """A validated run. `previous` is the ledger of an earlier attempt, None for a new run."""
+    """A validated run. `previous` is the ledger of an earlier attempt, None for a new run.
+
+    `windows` are what the run is asked for; behind a `prefix` they hold fewer tokens of a document.
+    """
 
     config: ScoreConfig
     lake: Lake
@@ -71,6 +78,7 @@ class Plan:
     model_facts: dict[str, Any]
     tokenizer_facts: dict[str, Any]
     previous: dict[str, Any] | None
+    prefix: Prefix | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -119,7 +127,17 @@ class Plan:
             trust_remote_code=c.trust_remote_code,
             deterministic=c.deterministic,
         )
-        return Scoring(model, self.windows, c.features, c.top_k, c.batch_tokens, c.kernel)
+        return Scoring(model, self.document_windows, c.features, c.top_k, c.batch_tokens, c.kernel)
+
+    @property
+    def document_windows(self) -> WindowOptions:
+        """The windows as documents are cut into them."""
+        return self.prefix.within(self.windows) if self.prefix else self.windows
+
+    def block_transform(self) -> BlockTransform | None:
+        transform = self.config.parsed_transform
+        used = frozenset(self.prefix.keys if self.prefix else ())
+        return None if transform is None else BlockTransform(transform, used)
 
     def write_options(self) -> WriteOptions:
         c = self.config
@@ -130,6 +148,8 @@ class Plan:
             features=c.features,
             keep_text=not c.drop_text,
             prompt=c.prompt_column is not None,
+            language=c.language,
+            language_column=c.language_column,
         )
 
 
@@ -137,7 +157,7 @@ def make_plan(config: ScoreConfig) -> Plan:
     """Validate a job against the world it runs in.
 
     Raises:
-        ConfigError, InputError, ModelError: what is wrong with the job, its input or its model.
+        ConfigError, InputError, ModelError: what is wrong with the job, its input, its model or its base run.
         ResumeError: the run id belongs to a run with other numbers.
     """
     faults: list[str] = []
@@ -167,8 +187,22 @@ def make_plan(config: ScoreConfig) -> Plan:
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "input_listing": listing.digest,
     }
+    prefix = None
+    if config.transform is not None:
+        base = check_base(config, lake, listing, model=model_facts["fingerprint"], tokenizer=tokenizer.fingerprint)
+        identity["base_digest"] = base.get("config_digest")
+        prefix = _prefix(config, lake, tokenizer, windows)
+    if prefix is not None:
+        identity["prefix"] = prefix.identity
     previous = None if config.overwrite else previous_run(lake, config.run_id, identity, listing)
-    return Plan(config, lake, listing, folder, windows, identity, model_facts, tokenizer_facts, previous)
+    return Plan(config, lake, listing, folder, windows, identity, model_facts, tokenizer_facts, previous, prefix)
+
+
+def _prefix(config: ScoreConfig, lake: Lake, tokenizer: DocumentTokenizer, windows: WindowOptions) -> Prefix | None:
+    transform = config.parsed_transform
+    if transform is None or transform.name != "prefix" or config.base_run is None:
+        return None
+    return settle_prefix(transform, lake, config.base_run, tokenizer, windows.context, config.storage_options)
 
 
 def _check_device(config: ScoreConfig) -> None:
@@ -183,6 +217,7 @@ def _check_device(config: ScoreConfig) -> None:
 
 
 def _read_options(config: ScoreConfig, block_bytes: int) -> ReadOptions:
+    language = () if config.language_column in (None, *config.keep_columns) else (config.language_column,)
     return ReadOptions(
         text_column=config.text_column,
         text_template=config.text_template,
@@ -190,7 +225,7 @@ def _read_options(config: ScoreConfig, block_bytes: int) -> ReadOptions:
         id_column=config.id_column,
         label_column=config.label_column,
         domain_column=config.domain_column,
-        keep_columns=config.keep_columns,
+        keep_columns=(*config.keep_columns, *language),
         block_bytes=block_bytes,
         max_document_bytes=config.max_document_bytes,
     )

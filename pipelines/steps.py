@@ -1,7 +1,7 @@
 """The operators of a scoring run, bound to its plan: each maps a block to a block and is the same under every engine.
 
     read      task    -> blocks of records, rejects included; blocks that a resumed run already holds are left out
-    tokenize  block   -> block   + ids and byte spans
+    tokenize  block   -> block   + ids and byte spans; of a transformed run, texts are changed before
     score     block   -> block   + statistics
     write     block   -> manifest: what was written, one row
 
@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from operators.lake import Lake
 from operators.read import ReadOptions, read_pieces
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
+from operators.transform import BlockTransform
 from operators.write import PartWriter, WriteOptions
 from pipelines.claims import Claims
 from pipelines.probe import Dying
@@ -145,13 +146,20 @@ _KILLED_READER = {
 
 
 class TokenizeStep:
-    """Loads the tokenizer of `folder` once a process."""
+    """Loads the tokenizer of `folder` once a process. `transform`: what becomes of texts first, and of tokens last."""
 
-    def __init__(self, folder: str, options: TokenizeOptions, vocab_size: int) -> None:
+    def __init__(
+        self, folder: str, options: TokenizeOptions, vocab_size: int, transform: BlockTransform | None = None
+    ) -> None:
         self.folder, self.options, self.vocab_size = folder, options, vocab_size
+        self.transform = transform
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        tokenized = _tokenizer(self.folder, self.options, self.vocab_size)(block)
+        tokenizer = _tokenizer(self.folder, self.options, self.vocab_size)
+        if self.transform is None:
+            tokenized = tokenizer(block)
+        else:
+            tokenized = self.transform.tokens(tokenizer(self.transform.texts(block)), len(tokenizer.prefix))
         return tokenized.replace_schema_metadata(block.schema.metadata)
 
 

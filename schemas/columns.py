@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 CORE = "core"
-PROMPT = "prompt"  # kept by runs with --prompt-column, of themselves: no feature to choose
+# Kept by runs of a kind, of themselves, and no features to choose:
+PROMPT = "prompt"  # with --prompt-column
+COMMENTS = "comments"  # with --language or --language-column
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Column:
     formula: str = ""
     source: str = ""
     is_partition: bool = False
+    is_later: bool = False  # parts of versions before it was there lack it, and are sound; views read it as NULL
 
     @property
     def comment(self) -> str:

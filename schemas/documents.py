@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import PROMPT, Column, Table
+from schemas.columns import COMMENTS, PROMPT, Column, Table
 
 ROLLUPS = "rollups"  # written with every part; parts of versions before it was there have none of these columns
 ROLLUP_RATIO = 0.2  # share of the tokens that the roll-ups of Min-K% average, the default of those scores
@@ -60,6 +60,15 @@ DOCUMENTS = Table(
             "tokens that lie wholly in the prompt; the completion is at position >= prompt_tokens",
             unit="count",
             group=PROMPT,
+            minimum=0,
+        ),
+        Column(
+            "comment_tokens",
+            pa.int64(),
+            "tokens in comments and docstrings; NULL where `in_comment` is",
+            unit="count",
+            nullable=True,
+            group=COMMENTS,
             minimum=0,
         ),
         Column(

@@ -30,7 +30,7 @@ _READ_FIELDS = [
 ]
 
 SPAN_COLUMNS = ("token_id", "byte_start", "n_bytes")
-_NOT_STATISTICS = {"run_id", "doc_id", "position", *SPAN_COLUMNS, "in_prompt"}
+_NOT_STATISTICS = {"run_id", "doc_id", "position", *SPAN_COLUMNS, "in_prompt", "in_comment"}
 
 
 def _list_field(name: str) -> pa.Field:

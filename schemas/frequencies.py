@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from schemas.columns import Column, Table
+from schemas.runs import check_run_id
 
 FREQUENCIES = Table(
     name="frequencies",
@@ -17,5 +18,22 @@ FREQUENCIES = Table(
         Column("n", pa.int64(), "occurrences", unit="count", minimum=0),
         Column("n_documents", pa.int64(), "documents that hold it", unit="count", minimum=0),
         Column("tokenizer_fingerprint", pa.string(), "xxh3-128 over the tokenizer's definition, as in `runs`"),
+        Column(
+            "other_fingerprints",
+            pa.list_(pa.string()),
+            "those of the same tokenizer under other --bos, which change no count",
+        ),
     ),
 )
+
+
+def check_corpus(name: str) -> str:
+    """Return `name` if a counted corpus can be called so: what a run can be called.
+
+    Raises:
+        ValueError: anything but letters, digits, `.`, `_` and `-`, starting with a letter or digit, 128 at most.
+    """
+    try:
+        return check_run_id(name)
+    except ValueError as error:
+        raise ValueError(f"corpus {str(error).removeprefix('run id ')}") from None

@@ -25,6 +25,8 @@ class Reason(StrEnum):
     DUPLICATE_KEY = "duplicate_key"
     HASH_COLLISION = "hash_collision"
     DOCUMENT_TOO_LARGE = "document_too_large"
+    EMPTY_AFTER_TRANSFORM = "empty_after_transform"
+    USED_AS_PREFIX = "used_as_prefix"
     TOKENIZER_FAILED = "tokenizer_failed"
     TOKEN_SPAN_TOO_LONG = "token_span_too_long"
     TOKEN_OUTSIDE_VOCABULARY = "token_outside_vocabulary"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.columns import PROMPT, Column, Table
+from schemas.columns import COMMENTS, PROMPT, Column, Table
 
 EXTREMES, NUCLEUS, RENYI, TOPK, HIDDEN = "extremes", "nucleus", "renyi", "topk", "hidden"
 FEATURE_GROUPS = (EXTREMES, NUCLEUS, RENYI, TOPK, HIDDEN)
@@ -48,6 +48,15 @@ TOKENS = Table(
             "whether the token lies wholly in the prompt; one across its end counts as completion",
             group=PROMPT,
             formula="prompt_bytes > 0 and byte_start + n_bytes <= prompt_bytes",
+        ),
+        Column(
+            "in_comment",
+            pa.bool_(),
+            "whether a comment or docstring of the code holds a byte of the token that is not white space; NULL where "
+            "the language is unknown, or the text too long or too slow to lex",
+            nullable=True,
+            group=COMMENTS,
+            source="ATC, Ashkenazi et al. 2025",
         ),
         _statistic(
             "logprob",
@@ -95,6 +104,17 @@ TOKENS = Table(
             minimum=0.0,
             maximum=1.0,
             formula="sum_{v : l_v > l_y} p_v",
+        ),
+        # With q the distribution at temperature 2, sum_v sqrt(q_v / V) is
+        # exp(3/4 renyi_quarter - 1/4 renyi_half) / sqrt(V): the distances to uniform of that paper.
+        _statistic(
+            "renyi_quarter",
+            "Renyi entropy of order 1/4",
+            group=RENYI,
+            minimum=0.0,
+            formula="4/3 ln sum_v p_v^(1/4)",
+            source="Rainproof, arXiv 2212.09171",
+            is_later=True,
         ),
         _statistic(
             "renyi_half",

@@ -12,6 +12,8 @@ from jobs.cli.app import Engine, Kernel, app, errors, example, given
 _SCORE_EXAMPLE = example(
     "assay score --model ./my-model --input 'corpus/*.jsonl.gz' --lake lake --run-id monday",
     "assay score --config job.yaml --limit 100 --engine inline",
+    "assay score --lake lake --run-id monday-lower --base-run monday --transform lowercase",
+    "assay score --lake lake --run-id monday-swap --base-run monday --transform perturb:kind=swap_words --copies 5",
 )
 
 
@@ -27,6 +29,20 @@ def score(
     ] = None,
     lake: Annotated[str | None, typer.Option(help="Folder (or fsspec URI) to write to.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Name of the run; the same command again resumes it.")] = None,
+    transform: Annotated[
+        str | None,
+        typer.Option(
+            help="Score changed texts: lowercase, perturb:kind=K, shuffle, prefix:label=0, unprompted or external.",
+            metavar="SPEC",
+        ),
+    ] = None,
+    base_run: Annotated[
+        str | None,
+        typer.Option(help="Run whose documents --transform changes; what is not given is as there.", metavar="RUN_ID"),
+    ] = None,
+    copies: Annotated[
+        int | None, typer.Option(help="Draws of perturb or shuffle, as runs RUN_ID-1 to RUN_ID-N.", min=1, max=9999)
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of these fields; flags win.")] = None,
     format: Annotated[  # noqa: A002 - the flag's name
         str | None, typer.Option(help="auto (by suffix), parquet, jsonl, arrow or text.")
@@ -40,6 +56,10 @@ def score(
     prompt_column: Annotated[
         str | None, typer.Option(help="Column of a prompt: fed before the text, its tokens flagged in_prompt.")
     ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Texts are code in this language: tokens of comments are flagged in_comment.")
+    ] = None,
+    language_column: Annotated[str | None, typer.Option(help="Column that names the language of each text.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of the document's id (default: SOURCE#ROW).")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of 0/1 labels.")] = None,
     domain_column: Annotated[str | None, typer.Option(help="Column of the domain.")] = None,
@@ -96,10 +116,10 @@ def score(
     ] = False,
 ) -> None:
     """Score every token of a corpus with a causal LM, exactly once, into a lake."""
-    flags = {k: v for k, v in locals().items() if k not in ("inputs", "config", "dry_run")}
+    flags = {k: v for k, v in locals().items() if k not in ("inputs", "config", "dry_run", "copies")}
     flags["input"] = [*(input or []), *(inputs or [])] or None
     flags["features"] = [name for item in features for name in item.split(",")] if features else None
     with errors():
         from jobs.score import run_score
 
-        run_score(config, given(flags), dry_run=dry_run)
+        run_score(config, given(flags), dry_run=dry_run, copies=copies)

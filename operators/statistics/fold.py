@@ -35,7 +35,8 @@ def tile_state(tile_RC: Tensor, target_R: Tensor, first_id: Tensor, groups: froz
         logit, target = torch.where(tile_RC > -torch.inf, shape(tile_RC), -torch.inf), shape(target_R)
     m = logit.amax(1)
     base = torch.where(m == -torch.inf, 0.0, m)  # a tile of masked logits alone
-    d = (logit - base[:, None]).clamp_min(FLOOR)
+    gap = logit - base[:, None]
+    d = gap.clamp_min(FLOOR)
     e = d.exp()
     at_top, below = logit == m[:, None], logit < m[:, None]
     above = tile_RC > target_R[:, None]
@@ -61,6 +62,7 @@ def tile_state(tile_RC: Tensor, target_R: Tensor, first_id: Tensor, groups: froz
     if RENYI in groups:
         finite = logit > -torch.inf
         state["half"] = torch.where(below, (d / 2).exp(), 0.0).sum(1)
+        state["quarter"] = torch.where(below, (gap / 4).exp(), 0.0).sum(1)  # the floor's fourth root is not nothing
         state["second"] = torch.where(below, logit, -torch.inf).amax(1)
         state["total"] = torch.where(finite, logit, 0.0).sum(1)
         state["finite"] = finite.sum(1, dtype=torch.float32)

@@ -208,11 +208,21 @@ def _merge_powers(powers, c, tile_c, rest, weight, tile_weight, keeps, tile_keep
 
 @triton.jit
 def _about(logit, tile_m, BIAS: tl.constexpr):
-    """Distances to the tile's maximum; a bias is the only way to a logit of -inf, which must stay out of products."""
-    d = logit - tl.where(tile_m == -float("inf"), 0.0, tile_m)[:, None]
+    """Distances to the tile's maximum, as they are and above the floor: a bias is the only way to a logit of -inf,
+    which must stay out of products."""
+    gap = logit - tl.where(tile_m == -float("inf"), 0.0, tile_m)[:, None]
+    d = gap
     if BIAS:
         d = tl.maximum(d, _FLOOR, propagate_nan=tl.PropagateNan.ALL)
-    return d
+    return gap, d
+
+
+@triton.jit
+def _merge_roots(part, c, weight, keeps, tile_part, tile_c, tile_weight, tile_keeps):
+    """Sums of a root of exp(d) over what is below the maximum, of two parts weighted by that root of their shifts."""
+    return tl.where(keeps, part, weight * (c + part)) + tl.where(
+        tile_keeps, tile_part, tile_weight * (tile_c + tile_part)
+    )
 
 
 @triton.jit
@@ -226,7 +236,7 @@ def _store_maxima(maxima_RB, raw, row, tile, N_BLOCKS, BM: tl.constexpr, BN: tl.
 
 @triton.jit
 def _store_groups(
-    at, stride, top1, over, half, second, total, finite, powers,
+    at, stride, top1, over, half, quarter, second, total, finite, powers,
     EXTREMES: tl.constexpr, NUCLEUS: tl.constexpr, RENYI: tl.constexpr,
 ):  # fmt: skip
     """The entries of the optional groups, in the order of `state.py`."""
@@ -238,12 +248,13 @@ def _store_groups(
         at += stride
     if RENYI:
         tl.store(at, half)
-        tl.store(at + stride, tl.where(second <= _MASKED, -float("inf"), second))
-        tl.store(at + 2 * stride, total)
-        tl.store(at + 3 * stride, finite)
+        tl.store(at + stride, quarter)
+        tl.store(at + 2 * stride, tl.where(second <= _MASKED, -float("inf"), second))
+        tl.store(at + 3 * stride, total)
+        tl.store(at + 4 * stride, finite)
         slot = tl.arange(0, _POWER_SLOTS)
         for k in tl.static_range(2, _LAST_POWER + 1):
-            tl.store(at + (2 + k) * stride, tl.sum(tl.where(slot[None, :] == k, powers, 0.0), 1))
+            tl.store(at + (3 + k) * stride, tl.sum(tl.where(slot[None, :] == k, powers, 0.0), 1))
 
 
 @triton.jit
@@ -271,7 +282,7 @@ def fused_head(
     second = m
     top1 = tl.full((BM,), float("inf"), tl.float32)
     c = tl.zeros((BM,), tl.float32)
-    r, s1, m2, greater, over, half, total, finite = c, c, c, c, c, c, c, c
+    r, s1, m2, greater, over, half, quarter, total, finite = c, c, c, c, c, c, c, c, c
     powers = tl.zeros((BM, _POWER_SLOTS), tl.float32)
 
     first_tile = split * tiles_per_split
@@ -285,7 +296,7 @@ def fused_head(
 
         # The tile about its own maximum. NaN is not at the top, so it stays in `rest` and breaks the row, as it must.
         tile_m = tl.max(logit, 1)
-        d = _about(logit, tile_m, BIAS)
+        gap, d = _about(logit, tile_m, BIAS)
         e = _exp(d, INTERPRETED)
         at_top = logit >= tile_m[:, None]
         rest = tl.where(at_top, 0.0, e)
@@ -303,9 +314,14 @@ def fused_head(
         if RENYI:
             powers = _merge_powers(powers, c, tile_c, rest, weight, tile_weight, keeps, tile_keeps)
             tile_half = tl.sum(tl.where(at_top, 0.0, _exp(d / 2, INTERPRETED)), 1)
-            half = tl.where(keeps, half, tl.exp(shift / 2) * (c + half)) + tl.where(
-                tile_keeps, tile_half, tl.exp(tile_shift / 2) * (tile_c + tile_half)
+            half = _merge_roots(
+                half, c, tl.exp(shift / 2), keeps, tile_half, tile_c, tl.exp(tile_shift / 2), tile_keeps
             )
+            # Without the floor, whose fourth root is not nothing; a part of masked logits alone has the weight 0.
+            base = tl.where(m == -float("inf"), 0.0, m)
+            tile_quarter = tl.sum(tl.where(at_top, 0.0, _exp(gap / 4, INTERPRETED)), 1)
+            weight_4, tile_weight_4 = tl.exp((old_m - base) / 4), tl.exp((tile_m - base) / 4)
+            quarter = _merge_roots(quarter, c, weight_4, keeps, tile_quarter, tile_c, tile_weight_4, tile_keeps)
             # What is not the common maximum any more is a candidate for the second place.
             tile_second = tl.max(tl.where(at_top, -float("inf"), logit), 1)
             second = tl.maximum(second, tl.where(tile_keeps, tile_second, tile_m))
@@ -333,4 +349,6 @@ def fused_head(
     tl.store(at + 3 * stride, s1)
     tl.store(at + 4 * stride, m2)
     tl.store(at + 5 * stride, greater)
-    _store_groups(at + 6 * stride, stride, top1, over, half, second, total, finite, powers, EXTREMES, NUCLEUS, RENYI)
+    _store_groups(
+        at + 6 * stride, stride, top1, over, half, quarter, second, total, finite, powers, EXTREMES, NUCLEUS, RENYI
+    )

@@ -35,7 +35,7 @@ _CORE_STATE = ("m", "c", "r", "s1", "m2", "greater")
 _GROUP_STATE = {
     EXTREMES: ("top1",),
     NUCLEUS: ("above",),
-    RENYI: ("half", "second", "total", "finite", *(f"power{k}" for k in POWERS)),
+    RENYI: ("half", "quarter", "second", "total", "finite", *(f"power{k}" for k in POWERS)),
 }
 
 
@@ -81,6 +81,9 @@ def merge(parts_SPR: Tensor, groups: frozenset[str]) -> Tensor:
     if RENYI in groups:
         half = (shift / 2).exp() * (part["c"] + part["half"])
         whole["half"] = torch.where(at_top, part["half"], half).sum(0)
+        # Without the floor, whose fourth root is not nothing; a part of masked logits alone has the weight 0.
+        quarter = ((part["m"] - base) / 4).exp() * (part["c"] + part["quarter"])
+        whole["quarter"] = torch.where(at_top, part["quarter"], quarter).sum(0)
         whole["second"] = torch.where(at_top, part["second"], part["m"]).amax(0)
         whole |= {name: part[name].sum(0) for name in ("total", "finite")}
         scale_k = scale
@@ -149,6 +152,8 @@ def finish(state_SR: Tensor, target_R: Tensor, groups: frozenset[str],
     if RENYI in groups:
         half = c.log() + (state["half"] / c).log1p()
         out["renyi_half"] = (2 * half - log_mass).clamp_min(0.0)
+        quarter = c.log() + (state["quarter"] / c).log1p()
+        out["renyi_quarter"] = ((4 * quarter - log_mass) / 3).clamp_min(0.0)
         out["renyi_2"] = (2 * log_mass - c.log() - (state["power2"] / c).log1p()).clamp_min(0.0)
         out["logprob_second"] = state["second"] - state["m"] - log_mass  # -inf where all are equal: stored as NULL
         out["rest_entropy"] = _rest_entropy(state, log_mass, mass, logprob, target == state["m"])

@@ -1,6 +1,7 @@
 """Checks a lake against everything it promises, and changes nothing. An empty list of faults means sound.
 
     run -> ledger, layout -> each documents part -> its tokens part -> rejects -> ids and records across parts -> totals
+        -> scores of the run as it is now; and of the lake: names that belong to no run, counts of corpora
 
 Reads every byte once, one part at a time (tokens by row group), with Parquet's page checksums on. What must be unique
 across parts is compared in passes over ranges of hashes, so memory stays bounded however many documents a run has; the
@@ -18,10 +19,12 @@ from operators.lake import RUNS_FOLDER, Lake, Part
 from operators.storage.object_error import ObjectError
 from operators.verify.documents import document_faults
 from operators.verify.faults import BROKEN, Fault, Kind
+from operators.verify.frequencies import frequency_faults
 from operators.verify.layout import Expected, all_run_ids, layout_faults, ledger_findings, lost_faults
 from operators.verify.leftovers import Repair, repair
 from operators.verify.records import repeated_documents, repeated_records
 from operators.verify.rejects import reject_faults
+from operators.verify.scores import score_faults
 from schemas import DOCUMENTS, REJECTS, check_run_id
 
 __all__ = ["Fault", "Kind", "Repair", "repair", "verify"]
@@ -42,7 +45,7 @@ def verify(lake: Lake, run_id: str | None = None) -> list[Fault]:
     faults = list(lost_faults(lake, run_ids))
     for each in run_ids:
         faults += _run_faults(lake, each)
-    return faults
+    return [*faults, *frequency_faults(lake)]
 
 
 def _run_faults(lake: Lake, run_id: str) -> Iterator[Fault]:
@@ -69,3 +72,4 @@ def _run_faults(lake: Lake, run_id: str) -> Iterator[Fault]:
         yield from reject_faults(lake, part, totals, readable)
     yield from repeated_records(lake, run_id, readable, totals["documents"] + totals["rejects"])
     yield from (Fault(kind, run_id, where, message) for kind, message in ledger_findings(ledger, run_id, totals))
+    yield from score_faults(lake, run_id)

@@ -42,7 +42,9 @@ class Kind(StrEnum):
     POSITION = "position"
     SPAN = "span"  # token spans do not tile the text
     PROMPT = "prompt"  # what is prompt disagrees with the spans or the text
+    COMMENT = "comment"  # what is comment disagrees with the spans
     ROLLUP = "rollup"  # what a documents part keeps of its tokens is not what they give
+    STALE = "stale"  # scores of a run as it was before
     REASON = "reason"
     TOTAL = "total"
 

@@ -13,14 +13,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from operators.lake import PART_TABLES, PROGRESS_FOLDER, RUNS_FOLDER, Lake, progress_folder, run_folder
+from operators.lake import PROGRESS_FOLDER, RUNS_FOLDER, TABLES_BY_RUN, Lake, progress_folder, run_folder
 from operators.storage import is_temporary
 from operators.verify.faults import Fault, Finding, Kind
 from schemas import CORE, DOCUMENTS, FEATURE_GROUPS, TOKENS, check_run_id
-from schemas.columns import PROMPT
+from schemas.columns import COMMENTS, PROMPT
 from schemas.documents import ROLLUPS
 
 _TOTALS = ("documents", "rejects", "tokens", "scored", "text_bytes")
+_OF_CODE = ("language", "language_column")  # the settings of a run that keeps the group of comments
 _PARTITION = "run_id="
 _PROGRESS_NAME = re.compile(r"(journal|repeats)-\d{8}\.parquet|(shards|units)\.parquet|claims\.json")
 _TEMPORARY_LEDGER = re.compile(r"\.(.+)\.json\.[0-9a-f]{32}\.tmp")
@@ -31,10 +32,13 @@ class Expected:
     """The optional column groups that a run's ledger says its parts have; None where it does not say.
 
     A run without a sound ledger is held to the groups that each of its files has columns of.
+    `scores_first`: whether a prefix was fed, so that the first token of a document has a prediction.
     """
 
     features: list[str] | None
     prompt: bool | None
+    scores_first: bool | None = None
+    comments: bool | None = None
 
     @classmethod
     def of(cls, ledger: dict[str, Any]) -> Expected:
@@ -43,27 +47,33 @@ class Expected:
         features = ledger.get("features", settings.get("features"))
         known = isinstance(features, list) and set(features) <= set(FEATURE_GROUPS)
         prompt = settings.get("prompt_column") is not None if isinstance(config, dict) else None
-        return cls(features if known else None, prompt)
+        transform = settings.get("transform") or ""
+        scores_first = str(transform).partition(":")[0] == "prefix" if isinstance(config, dict) else None
+        comments = any(settings.get(name) for name in _OF_CODE) if isinstance(config, dict) else None
+        return cls(features if known else None, prompt, scores_first, comments)
 
     def documents(self, schema: pa.Schema) -> list[str]:
         """The groups that a documents part of this schema should have."""
         has_prompt = "prompt_bytes" in schema.names if self.prompt is None else self.prompt
+        has_comments = "comment_tokens" in schema.names if self.comments is None else self.comments
         has_rollups = any(c.name in schema.names for c in DOCUMENTS.group(ROLLUPS))  # parts of old lakes have none
-        return [PROMPT] * has_prompt + [ROLLUPS] * has_rollups
+        return [PROMPT] * has_prompt + [COMMENTS] * has_comments + [ROLLUPS] * has_rollups
 
     def tokens(self, schema: pa.Schema, receipts: pa.Schema) -> list[str]:
         """The groups that a tokens part should have, beside receipts of that schema."""
         features = self.features
         if features is None:
-            features = sorted({c.group for c in TOKENS.columns if c.name in schema.names} - {CORE, PROMPT})
-        return [*features, PROMPT] if "prompt_bytes" in receipts.names else features
+            found = {c.group for c in TOKENS.columns if c.name in schema.names}
+            features = sorted(found - {CORE, PROMPT, COMMENTS})
+        kinds = {"prompt_bytes": PROMPT, "comment_tokens": COMMENTS}
+        return [*features, *(group for name, group in kinds.items() if name in receipts.names)]
 
 
 def all_run_ids(lake: Lake) -> list[str]:
     """Every run that has a ledger, a part or a record of progress, sorted."""
     folders = (name[:-1] for name in lake.storage.list(PROGRESS_FOLDER) if name.endswith("/"))
     progress = (name.removeprefix(_PARTITION) for name in folders if name.startswith(_PARTITION))
-    run_ids = set(lake.run_ids()).union(*(lake.partitions(table) for table in PART_TABLES))
+    run_ids = set(lake.run_ids()).union(*(lake.partitions(table) for table in TABLES_BY_RUN))
     return sorted(run_ids | {run_id for run_id in progress if _is_run_id(run_id)})
 
 
@@ -78,7 +88,7 @@ def _is_run_id(name: str) -> bool:
 def lost_faults(lake: Lake, run_ids: list[str]) -> Iterator[Fault]:
     """Names that belong to no run, of `run_ids` all there are."""
     known = {f"{_PARTITION}{run_id}/" for run_id in run_ids}
-    for folder in (*PART_TABLES, PROGRESS_FOLDER):
+    for folder in (*TABLES_BY_RUN, PROGRESS_FOLDER):
         for name in lake.storage.list(folder):
             if name not in known:
                 yield _foreign(f"{folder}/{name}")
@@ -102,7 +112,7 @@ def layout_faults(lake: Lake, run_id: str) -> Iterator[Fault]:
     Raises:
         ValueError: a folder leads out of the lake.
     """
-    for table in PART_TABLES:
+    for table in TABLES_BY_RUN:
         known = {part.path for part in lake.parts(table, run_id)}
         paths = [f"{run_folder(table, run_id)}/{name}" for name in lake.storage.list(run_folder(table, run_id))]
         for path in paths:

@@ -31,8 +31,10 @@ def schema_findings(table: Table, schema: pa.Schema, groups: Iterable[str]) -> l
 
     Of a column's metadata only the unit must be as declared today: it is part of the definition, while descriptions
     may be put in other words and old lakes must stay sound. That there is one must hold: other writers drop metadata.
+    A column that came to a table later may be missing, all else may not.
     """
-    expected = table.arrow(groups)
+    declared = table.arrow(groups)
+    expected = pa.schema([f for f in declared if f.name in schema.names or not table[f.name].is_later])
     faults = []
     if (schema.metadata or {}).get(b"assay.table") != table.name.encode():
         faults.append(f"not marked as a part of {table.name}")

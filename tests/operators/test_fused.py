@@ -143,8 +143,21 @@ def test_a_bias_of_minus_infinity_masks_an_entry() -> None:
     target = torch.arange(20)
     truth = oracle.statistics(float64_logits(head, hidden)[:, :100], target)
     got = run(head, hidden, target)
-    for name in ("logprob", "entropy", "logprob_std", "renyi_half", "logprob_uniform"):
+    for name in ("logprob", "entropy", "logprob_std", "renyi_quarter", "renyi_half", "logprob_uniform"):
         torch.testing.assert_close(got[name].double(), truth[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_renyi_entropies_of_a_point_mass_are_zero_however_many_entries_are_masked() -> None:
+    head = head_of(0.0, vocab=400, bias=True)
+    assert head.bias_V is not None
+    head.bias_V[:] = -torch.inf
+    head.bias_V[130] = 5.0
+    got = run(head, torch.randn(3, head.width), torch.full((3,), 130))
+    assert got["renyi_quarter"].tolist() == [0, 0, 0]
+    head.bias_V[[7, 390]] = 5.0 - 100.0
+    got = run(head, torch.randn(3, head.width), torch.full((3,), 130))
+    expected = (4 * np.log1p(2 * np.exp(-25.0)) - np.log1p(2 * np.exp(-100.0))) / 3
+    torch.testing.assert_close(got["renyi_quarter"], torch.full((3,), float(expected)), rtol=1e-5, atol=0)
 
 
 def test_tied_tokens_share_the_best_rank() -> None:

@@ -30,6 +30,16 @@ def test_log_probs_err_by_less_than_a_thousandth_and_stay_log_probs(values: Floa
     assert np.array_equal(rounded == 0, values == 0)
 
 
+@given(hnp.arrays(np.float32, 20, elements=st.floats(0, 13, width=32)))
+def test_what_is_made_of_two_renyi_entropies_errs_by_less_than_a_thousandth(values: Float32) -> None:
+    """The sum of sqrt(q_v / V), q at temperature 2, from two entropies as they are stored."""
+    names = ("renyi_quarter", "renyi_half")
+    stored = compact(pa.table(dict(zip(names, (values, values[::-1]), strict=True))))
+    quarter, half = (stored[name].to_numpy().astype(np.float64) for name in names)
+    exact = 0.75 * values.astype(np.float64) - 0.25 * values[::-1].astype(np.float64)
+    assert np.all(np.abs(np.exp(0.75 * quarter - 0.25 * half - exact) - 1) <= ABSOLUTE)
+
+
 @given(positives)
 def test_other_floats_err_by_less_than_a_hundredth(values: Float32) -> None:
     rounded = round_relative(values).astype(np.float64)
@@ -110,7 +120,8 @@ def test_each_float_column_gets_the_rounding_of_its_kind() -> None:
     rounded = compact(table)
     for column in TOKENS.columns:
         if column.type == pa.float32():
-            expected = (round_logprob if column.maximum == 0 else round_relative)(table[column.name].to_numpy()[1:])
+            in_nats = column.maximum == 0 or column.name in ("renyi_quarter", "renyi_half")
+            expected = (round_logprob if in_nats else round_relative)(table[column.name].to_numpy()[1:])
             assert np.array_equal(rounded[column.name].to_numpy()[1:], expected), column.name
     inner = np.concatenate([np.array(row, np.float32) for row in table["topk_logprob"].to_pylist()[1:]])
     assert rounded["topk_logprob"].combine_chunks().flatten().to_pylist() == round_logprob(inner).tolist()

@@ -133,7 +133,7 @@ def test_the_fused_kernel_gives_the_same_columns(llama: torch.nn.Module) -> None
     assert fused.statistics.name == "triton"
     got = fused(documents)
     assert got.schema == tiled.schema
-    for name in ("logprob", "entropy", "logprob_std", "mass_above", "renyi_half", "rest_entropy"):
+    for name in ("logprob", "entropy", "logprob_std", "mass_above", "renyi_quarter", "renyi_half", "rest_entropy"):
         expected, values = (pc.list_flatten(table[name]).to_numpy(zero_copy_only=False) for table in (tiled, got))
         np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
     assert got["hidden"].equals(tiled["hidden"])

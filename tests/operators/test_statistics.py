@@ -79,7 +79,7 @@ def test_equal_logits_give_the_uniform_distribution() -> None:
     log_v = np.log(50)
     assert got["rank"].tolist() == [1, 1, 1]
     torch.testing.assert_close(got["logprob"], torch.full((3,), -log_v, dtype=torch.float32))
-    for name in ("entropy", "renyi_half", "renyi_2"):
+    for name in ("entropy", "renyi_quarter", "renyi_half", "renyi_2"):
         torch.testing.assert_close(got[name], torch.full((3,), log_v, dtype=torch.float32))
     assert got["logprob_std"].max() < 1e-15
     assert got["mass_above"].tolist() == [0, 0, 0]
@@ -114,6 +114,34 @@ def test_masked_vocabulary_entries_have_no_mass() -> None:
     assert torch.equal(got["top1_id"].long(), truth["top1_id"])
 
 
+def given(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    head, options = GivenLogits(logits.shape[1], logits.device), TileOptions(rows=32, columns=64, compiled=False)
+    return TiledStatistics(head, ALL, options)(logits, target)
+
+
+def test_a_point_mass_has_no_renyi_entropy_however_many_entries_are_masked() -> None:
+    """The fourth root of the smallest float32 is 2e-10: what is masked must not count as that much, 5000 times."""
+    logits = torch.full((4, 5000), -torch.inf)
+    logits[torch.arange(4), torch.tensor([0, 63, 64, 4999])] = torch.tensor([3.0, -50.0, 0.0, 700.0])
+    got = given(logits, torch.tensor([0, 63, 64, 4999]))
+    assert got["renyi_quarter"].tolist() == [0, 0, 0, 0]
+    logits[:, 7] = logits.amax(1) - 100  # far below the floor of the other sums, and well within this one
+    got = given(logits, torch.tensor([0, 63, 64, 4999]))
+    expected = (4 * np.log1p(np.exp(-25.0)) - np.log1p(np.exp(-100.0))) / 3
+    torch.testing.assert_close(got["renyi_quarter"], torch.full((4,), float(expected)), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("scale", [0.3, 3.0, 30.0])
+def test_two_renyi_entropies_give_the_distance_to_uniform_at_temperature_2(scale: float) -> None:
+    """Fisher-Rao and Renyi-neg need sum_v sqrt(q_v / V), q at temperature 2: no pass of its own is needed."""
+    logits = torch.randn(30, 1000) * scale
+    logits[:10, 200:400] = -torch.inf
+    got = given(logits, torch.zeros(30, dtype=torch.long))
+    hot = (logits.double() / 2).softmax(-1)
+    derived = torch.exp(0.75 * got["renyi_quarter"].double() - 0.25 * got["renyi_half"].double()) / 1000**0.5
+    torch.testing.assert_close(derived, (hot / 1000).sqrt().sum(-1), rtol=3e-6, atol=0)
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_broken_logits_show(bad: float) -> None:
     logits = torch.randn(2, 100)
@@ -139,6 +167,7 @@ def test_very_peaked_rows_keep_relative_accuracy() -> None:
         "logprob": -rest,
         "logprob_max": -rest,
         "renyi_half": 2 * torch.log1p(99 * torch.exp(-logits[:, 5].double() / 2)) - torch.log1p(rest),
+        "renyi_quarter": (4 * torch.log1p(99 * torch.exp(-logits[:, 5].double() / 4)) - torch.log1p(rest)) / 3,
     }
     for name, expected in by_hand.items():
         torch.testing.assert_close(got[name].double(), expected, rtol=1e-5, atol=0)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TABLES, TOKENS, Reason, check_run_id
-from schemas.columns import CORE, PROMPT, Column, Table
+from schemas.columns import COMMENTS, CORE, PROMPT, Column, Table
 from schemas.documents import ROLLUPS
 from schemas.flow import SPAN_COLUMNS, scored, statistic_names
 
@@ -17,12 +17,12 @@ README, TABLES_PAGE = ROOT / "README.md", ROOT / "schemas" / "TABLES.md"
 
 # The contract's column names, by hand: a rename must be meant.
 CONTRACT = {
-    "tokens": "run_id doc_id position token_id byte_start n_bytes in_prompt logprob entropy logprob_std rank "
-    "logprob_max top1_id mass_above renyi_half renyi_2 logprob_second rest_entropy logprob_uniform topk_id "
-    "topk_logprob hidden",
+    "tokens": "run_id doc_id position token_id byte_start n_bytes in_prompt in_comment logprob entropy logprob_std "
+    "rank logprob_max top1_id mass_above renyi_quarter renyi_half renyi_2 logprob_second rest_entropy logprob_uniform "
+    "topk_id topk_logprob hidden",
     "documents": "run_id doc_id key source row text n_bytes n_chars n_words n_tokens n_scored prompt_bytes "
-    "prompt_tokens zlib_bytes text_sha256 label domain attributes logprob_sum entropy_sum varentropy_sum log_rank_sum "
-    "n_rank_1 min_k_20 min_k_plus_plus_20",
+    "prompt_tokens comment_tokens zlib_bytes text_sha256 label domain attributes logprob_sum entropy_sum "
+    "varentropy_sum log_rank_sum n_rank_1 min_k_20 min_k_plus_plus_20",
     "rejects": "run_id source row key reason detail",
     "pairs": "p_run q_run doc_id position xent xstd kl jsd tv",
 }
@@ -44,6 +44,8 @@ def test_every_column_is_described_and_has_a_sql_type(table: Table) -> None:
 
 def test_core_schema_leaves_partitions_and_groups_out() -> None:
     names = CONTRACT["tokens"].split()[1:]
+    assert TOKENS.arrow([*FEATURE_GROUPS, PROMPT, COMMENTS]).names == names
+    names.remove("in_comment")
     assert TOKENS.arrow([*FEATURE_GROUPS, PROMPT]).names == names
     names.remove("in_prompt")
     assert TOKENS.arrow(FEATURE_GROUPS).names == names
@@ -62,6 +64,16 @@ def test_prompts_are_a_group_of_their_own_and_no_feature() -> None:
     assert (flag.type, flag.nullable, TOKENS["in_prompt"].sql_type) == (pa.bool_(), False, "BOOLEAN")
     assert statistic_names([PROMPT]) == statistic_names()
     assert scored([PROMPT]).equals(scored())
+
+
+def test_comments_are_a_group_of_their_own_and_may_be_unknown() -> None:
+    assert COMMENTS not in FEATURE_GROUPS
+    assert set(DOCUMENTS.arrow([COMMENTS]).names) - set(DOCUMENTS.arrow().names) == {"comment_tokens"}
+    assert set(TOKENS.arrow([COMMENTS]).names) - set(TOKENS.arrow().names) == {"in_comment"}
+    assert TOKENS["in_comment"].nullable
+    assert DOCUMENTS["comment_tokens"].nullable
+    assert statistic_names([COMMENTS]) == statistic_names()
+    assert scored([COMMENTS]).equals(scored())
 
 
 def test_rollups_are_a_group_of_their_own_and_may_be_missing() -> None:

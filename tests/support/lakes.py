@@ -55,10 +55,11 @@ def write_run(
     *,
     features: tuple[str, ...] = FEATURE_GROUPS,
     prompts: Mapping[int, int] | None = None,
+    language: str | None = None,
     **ledger: Any,
 ) -> None:
     """A finished run. `prompts`: prompt_bytes by row of a run with a prompt column; `ledger`: changes to its ledger."""
-    writer = PartWriter(WriteOptions(lake, run_id, features, prompt=prompts is not None))
+    writer = PartWriter(WriteOptions(lake, run_id, features, prompt=prompts is not None, language=language))
     rows = itertools.count()
     blocks: list[list[dict[str, Any]]] = []
     for texts in BLOCKS:
@@ -70,8 +71,8 @@ def write_run(
     manifests = [m for records in blocks for m in write_records(writer, records)]
     totals = {name: sum(m[name] for m in manifests) for name in TOTALS} | {"rows_in": 8}
     written = {"run_id": run_id, "state": "finished", "features": list(features), "totals": totals}
-    if prompts is not None:
-        written["config"] = {"prompt_column": "prompt"}
+    if prompts is not None or language is not None:
+        written["config"] = {"prompt_column": None if prompts is None else "prompt", "language": language}
     lake.write_run(run_id, written | ledger)
 
 

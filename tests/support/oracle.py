@@ -56,6 +56,7 @@ def statistics(logits: Tensor, targets: Tensor, k: int = 10) -> dict[str, Tensor
         "logprob_max": lp.amax(-1),
         "top1_id": logits.argmax(-1),
         "mass_above": torch.where(logits > own, p, 0.0).sum(-1),
+        "renyi_quarter": p.pow(0.25).sum(-1).log() * 4 / 3,
         "renyi_half": 2 * p.sqrt().sum(-1).log(),
         "renyi_2": -(p * p).sum(-1).log(),
         "logprob_second": second,

@@ -1,0 +1,81 @@
+"""Checks the counts of corpora: names, schema, and that every vocabulary id is there once, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from operators.lake import Lake, frequencies_path
+from operators.storage import is_temporary
+from operators.storage.object_error import ObjectError
+from operators.storage.remote import redact
+from operators.verify.faults import BROKEN, Fault, Finding, Kind
+from operators.verify.stored import schema_findings
+from schemas import FREQUENCIES
+from schemas.frequencies import check_corpus
+
+_PARTITION = "corpus="
+
+
+def frequency_faults(lake: Lake) -> Iterator[Fault]:
+    """Faults of everything in the folder of counted corpora; they belong to no run."""
+    for name in lake.storage.list(FREQUENCIES.name):
+        where = f"{FREQUENCIES.name}/{name.removesuffix('/')}"
+        if name == "progress/":
+            message = "left by a count that did not finish: `assay frequencies` clears it"
+            yield Fault(Kind.TEMPORARY, "", where, message)
+        elif not (name.endswith("/") and _is_corpus(name[:-1])):
+            yield Fault(Kind.FOREIGN, "", where, "not part of a lake's layout")
+        else:
+            yield from _corpus_faults(lake, name[:-1].removeprefix(_PARTITION))
+
+
+def _is_corpus(folder: str) -> bool:
+    try:
+        check_corpus(folder.removeprefix(_PARTITION))
+    except ValueError:
+        return False
+    return folder.startswith(_PARTITION)
+
+
+def _corpus_faults(lake: Lake, corpus: str) -> Iterator[Fault]:
+    expected = frequencies_path(corpus)
+    folder = expected.rsplit("/", 1)[0]
+    for name in lake.storage.list(folder):
+        path = f"{folder}/{name}"
+        if is_temporary(name):
+            yield Fault(Kind.TEMPORARY, "", path, "left by a write that did not finish")
+        elif path != expected:
+            yield Fault(Kind.FOREIGN, "", path, "not the counts of this corpus, which have a name of their own")
+        else:
+            yield from _placed(lake, path)
+
+
+def _placed(lake: Lake, path: str) -> Iterator[Fault]:
+    try:
+        for kind, message in _findings(lake, path):
+            yield Fault(kind, "", path, message)
+    except ObjectError:
+        raise  # the storage failed: that says nothing about the counts
+    except BROKEN as error:
+        message = redact(f"{type(error).__name__}: {error}", lake.storage_options)
+        yield Fault(Kind.UNREADABLE, "", path, message)
+
+
+def _findings(lake: Lake, path: str) -> Iterator[Finding]:
+    with lake.storage.parquet(path, verify_checksums=True) as file:
+        faults = schema_findings(FREQUENCIES, file.schema_arrow, ())
+        yield from faults
+        if faults:
+            return
+        rows: pa.Table = file.read()
+    rows.validate(full=True)
+    yield from ((Kind.VALUE, message) for message in FREQUENCIES.validate(rows))
+    if not np.array_equal(rows["token_id"].to_numpy(), np.arange(rows.num_rows)):
+        yield Kind.ORDER, "token ids are not 0, 1, 2, ..., each once"
+    if np.any(rows["n_documents"].to_numpy() > rows["n"].to_numpy()):
+        yield Kind.COUNT, "an id is in more documents than it occurs"
+    if len(rows["tokenizer_fingerprint"].unique()) > 1:
+        yield Kind.VALUE, "counts of more than one tokenizer"

@@ -1,0 +1,90 @@
+"""Checks files of scores: schema, values, order, names, and whether they are of the run as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from operators.lake import Lake, Part
+from operators.scores.origin import Origin, parse_origin, run_state
+from operators.verify.faults import BROKEN, Fault, Finding, Int64, Kind, placed
+from operators.verify.stored import schema_findings
+from schemas import SCORES
+
+
+def score_faults(lake: Lake, run_id: str) -> Iterator[Fault]:
+    """Faults of every file of scores of a run; one row group is held at a time."""
+    for part in lake.parts(SCORES.name, run_id):
+        yield from placed(lake, part, _findings(lake, part))
+
+
+def _findings(lake: Lake, part: Part) -> Iterator[Finding]:
+    with lake.storage.parquet(part.path, verify_checksums=True) as file:
+        faults = schema_findings(SCORES, file.schema_arrow, ())
+        yield from faults
+        if faults:
+            return
+        try:
+            origin = parse_origin(file.schema_arrow)
+        except ValueError as error:
+            yield Kind.SCHEMA, str(error)
+            return
+        if origin.part_name != part.name:
+            yield Kind.NAME, f"what it was made from makes the name {origin.part_name}"
+        yield from _stale(lake, part, origin)
+        yield from _row_findings(file, origin)
+
+
+def _stale(lake: Lake, part: Part, origin: Origin) -> Iterator[Finding]:
+    """Whether the runs are now what they were when the scores were computed."""
+    if part.run_id not in origin.states:
+        yield Kind.STALE, "does not say of which state of its run it is: `assay scores` computes it again"
+    for run_id, state in sorted(origin.states.items()):
+        try:
+            now = run_state(lake.read_run(run_id))
+        except FileNotFoundError:
+            yield Kind.STALE, f"made from run {run_id!r}, which is gone"
+        except BROKEN:
+            continue  # a broken ledger is a fault of its own
+        else:
+            if now != state:
+                yield Kind.STALE, f"made from run {run_id!r} as it was before: `assay scores` computes it again"
+
+
+def _row_findings(file: pa.parquet.ParquetFile, origin: Origin) -> Iterator[Finding]:
+    last: tuple[int, str] | None = None
+    seen: set[str] = set()
+    families: set[str] = set()
+    for index in range(file.num_row_groups):
+        rows = file.read_row_group(index)
+        rows.validate(full=True)
+        where = f"row group {index}: "
+        yield from ((Kind.VALUE, f"{where}{message}") for message in SCORES.validate(rows))
+        if pc.any(pc.is_nan(rows["value"])).as_py():
+            yield Kind.VALUE, f"{where}value: NaN, which is written as NULL"
+        if not rows.num_rows:
+            continue
+        seen |= set(pc.unique(rows["variant"]).to_pylist())
+        families |= set(pc.unique(rows["family"]).to_pylist())
+        if not _ascends(rows, last):
+            yield Kind.ORDER, f"{where}rows do not ascend by doc_id and variant"
+        last = (rows["doc_id"][-1].as_py(), rows["variant"][-1].as_py())
+    if unknown := sorted(seen - set(origin.variants)):
+        yield Kind.VALUE, f"holds variants {unknown}, which it does not say it has"
+    if others := sorted(families - {origin.family}):
+        yield Kind.VALUE, f"holds the families {others}, and is of {origin.family!r}"
+
+
+def _ascends(rows: pa.Table, last: tuple[int, str] | None) -> bool:
+    """Whether keys ascend, from the last one of the row group before on; no key is there twice."""
+    ids: Int64 = rows["doc_id"].to_numpy()
+    encoded = rows["variant"].combine_chunks().dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    places = {name: place for place, name in enumerate(sorted(names))}
+    place = np.array([places[name] for name in names])[encoded.indices.to_numpy()]
+    follows = (ids[1:] > ids[:-1]) | ((ids[1:] == ids[:-1]) & (place[1:] > place[:-1]))
+    first = (int(ids[0]), str(rows["variant"][0].as_py()))
+    return bool(np.all(follows)) and (last is None or first > last)
