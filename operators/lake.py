@@ -4,7 +4,9 @@
     <root>/documents/run_id=<run_id>/<part>.parquet      the receipt of the tokens part of the same name
     <root>/tokens/run_id=<run_id>/<part>.parquet         counts only when its receipt is there
     <root>/rejects/run_id=<run_id>/<part>.parquet
+    <root>/scores/run_id=<run_id>/<part>.parquet         one object a family of scores, or a learned detector
     <root>/progress/run_id=<run_id>/<file>               the driver's own record of a run, for resuming it
+    <root>/frequencies/corpus=<name>/<part>.parquet      one object a counted corpus
 
 A part is named by a digest of what it holds, so a retry overwrites its own objects and nothing else. Names that do not
 fit the layout are never read, written or removed. One driver writes a run at a time: nothing here takes a lock.
@@ -26,11 +28,13 @@ import numpy.typing as npt
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from operators.storage import Storage, is_temporary
-from schemas import DOCUMENTS, REJECTS, TOKENS, check_run_id
+from schemas import DOCUMENTS, FREQUENCIES, REJECTS, SCORES, TOKENS, check_run_id
+from schemas.frequencies import check_corpus
 
 RUNS_FOLDER = "runs"
 PROGRESS_FOLDER = "progress"
-PART_TABLES = (DOCUMENTS.name, TOKENS.name, REJECTS.name)
+PART_TABLES = (DOCUMENTS.name, TOKENS.name, REJECTS.name)  # what a run writes
+TABLES_BY_RUN = (*PART_TABLES, SCORES.name)  # and what is made of it afterwards
 
 _PART_NAME = re.compile(r"[0-9a-f]{32}")
 _PARTITION = "run_id="
@@ -83,14 +87,25 @@ def run_folder(table: str, run_id: str) -> str:
     Raises:
         ValueError: an unknown table, or a run id that cannot be a folder name.
     """
-    if table not in PART_TABLES:
-        raise ValueError(f"table {table!r} has no parts by run; those with parts are {', '.join(PART_TABLES)}")
+    if table not in TABLES_BY_RUN:
+        raise ValueError(f"table {table!r} has no parts by run; those with parts are {', '.join(TABLES_BY_RUN)}")
     return f"{table}/{_PARTITION}{check_run_id(run_id)}"
 
 
 def progress_folder(run_id: str) -> str:
     """Where the driver's record of a run lies, relative to the lake's root."""
     return f"{PROGRESS_FOLDER}/{_PARTITION}{check_run_id(run_id)}"
+
+
+def frequencies_path(corpus: str) -> str:
+    """Where the counts of a corpus lie, relative to the lake's root. Named by the corpus: a new count replaces the old
+    one as a whole.
+
+    Raises:
+        ValueError: a name that cannot be a folder's.
+    """
+    part = xxh3_128_hexdigest(check_corpus(corpus).encode())
+    return f"{FREQUENCIES.name}/corpus={corpus}/{part}.parquet"
 
 
 def ledger_path(run_id: str) -> str:
@@ -148,7 +163,7 @@ class Lake:
         """Unfinished local writes of a run, as paths relative to the lake's root."""
         ledgers = [n for n in self.storage.list(RUNS_FOLDER) if n.startswith(f".{check_run_id(run_id)}.json.")]
         found = [f"{RUNS_FOLDER}/{name}" for name in ledgers if is_temporary(name)]
-        for folder in (*(run_folder(table, run_id) for table in PART_TABLES), progress_folder(run_id)):
+        for folder in (*(run_folder(table, run_id) for table in TABLES_BY_RUN), progress_folder(run_id)):
             found += [f"{folder}/{name}" for name in self.storage.list(folder) if is_temporary(name)]
         return found
 
@@ -201,20 +216,20 @@ class Lake:
         self.storage.write(ledger_path(run_id), f"{text}\n".encode())
 
     def remove_run(self, run_id: str) -> None:
-        """Remove a run: receipts first, the ledger last; removing nothing is no error.
+        """Remove a run: its scores and receipts first, the ledger last; removing nothing is no error.
 
         Killed half-way it leaves a run marked `interrupted` whose remaining rows are sound, never tokens without cause.
         """
         if run_id in self.run_ids():
             self._mark_interrupted(run_id)
-        for table in (DOCUMENTS.name, REJECTS.name, TOKENS.name):
+        for table in (SCORES.name, DOCUMENTS.name, REJECTS.name, TOKENS.name):
             for part in self.parts(table, run_id):
                 self.storage.delete(part.path)
         self.drop_orphans(run_id)
         for name in self.storage.list(progress_folder(run_id)):
             if not name.endswith("/"):
                 self.storage.delete(f"{progress_folder(run_id)}/{name}")
-        for folder in (*(run_folder(table, run_id) for table in PART_TABLES), progress_folder(run_id)):
+        for folder in (*(run_folder(table, run_id) for table in TABLES_BY_RUN), progress_folder(run_id)):
             self.storage.delete_empty_folder(folder)
         self.storage.delete(ledger_path(run_id))
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -64,6 +64,7 @@ class DocumentTokenizer:
     """Maps a `READ` table to a `TOKENIZED` table, row for row.
 
     fingerprint: xxh3-128, hex, over the definition and the options; equal fingerprints give equal ids.
+    other_fingerprints: those under every other `bos`, which gives the texts themselves the same ids.
     prefix, suffix: the ids fed before and after every text.
     bos_prepended: whether a token is fed before the text.
 
@@ -92,6 +93,8 @@ class DocumentTokenizer:
         self.prefix = template.prefix
         self.suffix = tuple(after)
         self.fingerprint = _fingerprint(serialised, options, bos_id)
+        others = [bos for bos in get_args(Bos) if bos != options.bos and (bos != "always" or bos_id is not None)]
+        self.other_fingerprints = tuple(_fingerprint(serialised, replace(options, bos=bos), bos_id) for bos in others)
         vocabulary = piece_bytes(self._tokenizer, definition)
         self._encode = BatchTokenizer(self._tokenizer, template, vocabulary, vocab_size)
 

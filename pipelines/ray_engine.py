@@ -17,7 +17,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -34,19 +34,15 @@ _YIELD_EVERY_BLOCK = 1  # bytes: Ray gathers what a task yields up to its target
 _MAX_INPUTS = 2048  # Ray plans an input each; beyond, several units share one
 
 
-class RayEngine:
-    """The cluster at `--address` or RAY_ADDRESS, else one started here for the run."""
+class RaySurveyor:
+    """The cluster at `address` or RAY_ADDRESS, else one started here with `workers` cores (default: all)."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.resources = Resources(0, 0.0, 0.0)
+    def __init__(self, address: str | None, workers: int | None) -> None:
+        self.address, self.workers = address, workers
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> RayEngine:
-        import ray
-
-        self._stack.enter_context(cluster(self.plan.config.address, self.plan.config.actors))
-        self.resources = plan_resources(self.plan, ray.cluster_resources())
+    def __enter__(self) -> Self:
+        self._stack.enter_context(cluster(self.address, self.workers))
         self._claims = RayClaims.start()
         _configure()
         return self
@@ -63,6 +59,34 @@ class RayEngine:
     def survey(self, step: UnitStep, units: Sequence[Unit]) -> Iterator[pa.Table]:
         found = _inputs(units).flat_map(_tables_of(step), num_cpus=1)
         yield from _tables(found)
+
+    def may_restart(self, error: BaseException) -> bool:
+        """What our own steps raise is final; a lost node, object or worker that Ray could not make good is not."""
+        import ray.exceptions
+
+        chain: list[BaseException] = []
+        while error is not None and error not in chain:
+            chain.append(error)
+            error = getattr(error, "cause", None) or error.__cause__  # type: ignore[assignment]
+        ours = (ray.exceptions.RayTaskError, ray.exceptions.UnserializableException)
+        from_step = any(isinstance(e, ours) for e in chain)
+        return not from_step and any(isinstance(e, ray.exceptions.RayError) for e in chain)
+
+
+class RayEngine(RaySurveyor):
+    """A surveyor that scores, too."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan.config.address, plan.config.actors)
+        self.plan = plan
+        self.resources = Resources(0, 0.0, 0.0)
+
+    def __enter__(self) -> Self:
+        import ray
+
+        super().__enter__()
+        self.resources = plan_resources(self.plan, ray.cluster_resources())
+        return self
 
     def score(self, tasks: Sequence[Task], block_bytes: int) -> Generator[pa.Table]:
         import ray.data
@@ -88,18 +112,6 @@ class RayEngine:
             )
         )
         yield from _tables(manifests)
-
-    def may_restart(self, error: BaseException) -> bool:
-        """What our own steps raise is final; a lost node, object or worker that Ray could not make good is not."""
-        import ray.exceptions
-
-        chain: list[BaseException] = []
-        while error is not None and error not in chain:
-            chain.append(error)
-            error = getattr(error, "cause", None) or error.__cause__  # type: ignore[assignment]
-        ours = (ray.exceptions.RayTaskError, ray.exceptions.UnserializableException)
-        from_step = any(isinstance(e, ours) for e in chain)
-        return not from_step and any(isinstance(e, ray.exceptions.RayError) for e in chain)
 
 
 class RayClaims:

@@ -67,6 +67,7 @@ def steps(demo: Path) -> list[Step]:
              ("--shape", "wide", "--documents", "16", "--rounds", "1")),
         Step("query", ("--tokens", "20000000", "--rounds", "3"), ("--tokens", "1000000", "--rounds", "1"), ("duckdb",)),
         Step("storage", folder, folder, whole),
+        Step("calibration", (), ("--quick",), ("scipy", "sklearn")),
         Step("memory", (), ("--tokens", "400000")),
         Step("device", (), ("--rounds", "1"), cuda=True),
     ]  # fmt: skip

@@ -73,6 +73,10 @@ def _cpu(says: str, shape: str, variant: str, limit: float, needs: str = "") -> 
     return Target(f"CPU, {shape}: {says}", "score", path, "at least", limit, "x", {"shape": shape}, needs)
 
 
+def _calibration(says: str, path: tuple[str, ...], sense: Sense, limit: float) -> Target:
+    return Target(f"Calibration: {says}", "calibration", path, sense, limit, "", {"enough": True}, "1,000 samples")
+
+
 TARGETS = (
     _cuda("scoring full-length rows, of the bare compiled forward", ("ratios", "full rows of bare"), "at least", 0.90),
     _cuda("useful tokens/s on mixed lengths, of the bare forward", ("ratios", "mixed of bare"), "at least", 0.85),
@@ -89,6 +93,13 @@ TARGETS = (
     Target("Query: Min-K%", "query", ("min_k", "mtokens"), "at least", 35, " M tokens/s"),
     Target("Query: all membership scores", "query", ("membership, one scan", "mtokens"), "at least", 10, " M tokens/s"),
     Target("Storage: core columns", "storage", ("compact", "bytes"), "at most", 6.6, " bytes a token"),
+    *(_calibration(*promise) for promise in (
+        ("95 % intervals of the AUROC, least coverage", ("auroc_coverage", "lowest"), "at least", 0.93),
+        ("95 % intervals of the AUROC, greatest coverage", ("auroc_coverage", "highest"), "at most", 0.97),
+        ("95 % intervals of the TPR at an FPR, least coverage", ("tpr_coverage", "lowest"), "at least", 0.93),
+        ("p-values where nothing is to be found, least p of uniformity", ("uniform", "lowest_p"), "at least", 0.01),
+        ("false shares, of what was asked for and 2 errors", ("at_most", "largest_of_allowed"), "at most", 1.0),
+    )),
     Target("`assay demo` after installation", "first-use", ("demo_s",), "at most", 180, " s"),
     Target("`assay --help`", "first-use", ("help_s",), "at most", 0.3, " s"),
 )  # fmt: skip

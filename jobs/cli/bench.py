@@ -77,6 +77,21 @@ def products(
         bench_products(rounds)
 
 
+@bench.command(epilog=example("assay bench calibration", "assay bench calibration --quick"))
+def calibration(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few samples, to see that it runs: nothing is judged.")
+    ] = False,
+    draws: Annotated[int | None, typer.Option(help="Samples in every setting; judged from 1,000 on.", min=2)] = None,
+    seed: Annotated[int, typer.Option(help="Of the samples.", min=0)] = 0,
+) -> None:
+    """Whether intervals cover, p-values are uniform and selections as pure as they promise where the truth is known."""
+    with errors():
+        from jobs.bench.calibration import FULL_DRAWS, QUICK_DRAWS, bench_calibration
+
+        bench_calibration(draws or (QUICK_DRAWS if quick else FULL_DRAWS), seed)
+
+
 @bench.command(epilog=example("assay bench memory", "assay bench memory --tokens 1000000"))
 def memory(
     tokens: Annotated[

@@ -1,1 +1,142 @@
 """`assay scores` and `assay frequencies`: flags and help."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from jobs.cli.app import Engine, Lake, StorageOptions, app, errors, example, given
+
+
+class ListFormat(StrEnum):
+    table = "table"
+    json = "json"
+    markdown = "markdown"
+
+
+@app.command(
+    epilog=example(
+        "assay scores lake --run-id monday --reference small",
+        "assay scores lake --run-id monday --family membership --score 'min_k(ratio=0.1)'",
+        "assay scores --list --family membership",
+    )
+)
+def scores(
+    lake: Annotated[
+        str | None, typer.Argument(help="Folder (or fsspec URI) of the lake.", metavar="LAKE", show_default=False)
+    ] = None,
+    run_id: Annotated[str | None, typer.Option(help="The run whose documents are scored; it must be finished.")] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(help="membership, detection, uncertainty or fit: all that the run gives of it. Repeatable."),
+    ] = None,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A score, or a variant as it is printed: 'min_k(ratio=0.1)'. Besides --family. Repeatable.",
+            metavar="VARIANT",
+        ),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(help="A run of the same documents by another model. Repeatable.", metavar="RUN_ID"),
+    ] = None,
+    detector: Annotated[
+        list[str] | None, typer.Option(help="Folder of a learned detector. Repeatable.", metavar="FOLDER")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show every score there is; needs no lake.")] = False,
+    format: Annotated[ListFormat, typer.Option(help="How --list prints.")] = ListFormat.table,  # noqa: A002 - the flag
+    storage_options: StorageOptions = None,
+) -> None:
+    """Compute a run's scores and keep them, a file a family, each replaced as a whole; or list the scores there are."""
+    with errors():
+        from jobs.query import read_options
+        from jobs.scores import list_scores, run_scores
+        from pipelines.config import ConfigError
+
+        if list_:
+            if lake or run_id or score or reference or detector:
+                raise ConfigError("--list shows what scores there are: only --family and --format go with it")
+            list_scores(family or (), format.value)
+            return
+        if lake is None or run_id is None:
+            raise ConfigError("name the lake and a run: assay scores LAKE --run-id RUN; or --list for what there is")
+        if format is not ListFormat.table:
+            raise ConfigError("--format is for --list; `assay sql LAKE 'from wide_scores' --format csv` prints values")
+        run_scores(
+            lake,
+            run_id,
+            families=family or (),
+            scores=score or (),
+            references=reference or (),
+            detectors=detector or (),
+            options=read_options(storage_options),
+        )
+
+
+@app.command(
+    epilog=example(
+        "assay frequencies lake --name c4 --input 'c4/*.jsonl.gz' --model ./my-model --first-tokens 1024",
+        "assay frequencies lake --name monday --from-run monday",
+        "assay sql lake \"from dc_pdd('monday', 'c4') order by score desc limit 5\"",
+    )
+)
+def frequencies(
+    lake: Lake,
+    name: Annotated[str, typer.Option(help="Name of the counts, which scores then ask for.")],
+    input: Annotated[  # noqa: A002 - the flag's name
+        list[str] | None,
+        typer.Option(help="File, folder, glob or URI: Parquet, JSONL(.gz .zst), Arrow or text. Repeatable."),
+    ] = None,
+    from_run: Annotated[
+        str | None,
+        typer.Option(help="Instead of an input: count the tokens of this run of the lake.", metavar="RUN_ID"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Whose tokens: a local folder or hub id; its softmax says how many ids there are."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Instead of a model: a folder with a tokenizer, or a tokenizer.json.")
+    ] = None,
+    first_tokens: Annotated[
+        int | None,
+        typer.Option(help="Count only the first N tokens of each document (1024 in the paper's code).", min=1),
+    ] = None,
+    overwrite: Annotated[str | None, typer.Option(help="Replace the counts of this name.", metavar="NAME")] = None,
+    format: Annotated[  # noqa: A002 - the flag's name
+        str | None, typer.Option(help="auto (by suffix), parquet, jsonl, arrow or text.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the text (default: text); nested ones as meta.body.")
+    ] = None,
+    text_template: Annotated[
+        str | None, typer.Option(help="Text made of several columns: '{title}\\n\\n{body}'.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of the document's id: of records that share one only the first counts.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N records of the input.")] = None,
+    max_document_bytes: Annotated[int | None, typer.Option(help="Reject longer texts.")] = None,
+    bos: Annotated[
+        str | None, typer.Option(help="auto, always or never, as for `assay score`; added tokens are not counted.")
+    ] = None,
+    special_tokens: Annotated[
+        str | None, typer.Option(help="auto: text that spells a special token is one; literal: it is plain text.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="ray (default), or inline: a plain loop here.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join (default: one started here).")] = None,
+    storage_options: Annotated[
+        str | None, typer.Option(help="fsspec options of input and lake: a YAML or JSON file, or JSON without secrets.")
+    ] = None,
+) -> None:
+    """Count how often a corpus holds each token id, as the scores need that compare with a corpus (dc_pdd)."""
+    flags = {k: v for k, v in locals().items() if k not in ("lake", "name", "from_run")}
+    flags["input"] = input or None
+    with errors():
+        from jobs.frequencies import run_frequencies
+
+        run_frequencies(lake, name, from_run, given(flags))

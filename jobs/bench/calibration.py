@@ -1,0 +1,202 @@
+"""`assay bench calibration`: whether intervals and p-values keep their promises, on documents whose truth is known.
+
+    worlds (`worlds`) -> samples of n + n documents -> what the verbs call (`operators.evaluation`) -> how often right
+
+    interval   covers the truth in 93 to 97 % of the samples; of the TPR in 93 % or more, since that one is conservative
+    p-value    uniform where there is nothing to find (Kolmogorov-Smirnov, p of at least 0.01); of several splits
+               combined, which is conservative, below 0.05 in no more than 5 %
+    selection  false share at most what was asked for
+
+Where it says at most, two standard errors of the simulation are allowed for. Samples are drawn from a fixed seed, so a
+verdict is the same every time; of so many rows one may miss by chance under another `--seed`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from jobs.bench import worlds
+from jobs.bench.measure import record, show
+from operators.evaluation import (
+    auroc_interval,
+    auroc_p_value,
+    benjamini_hochberg,
+    compare_auroc,
+    conformal_p_values,
+    tpr_at_fpr_interval,
+)
+from operators.evaluation.dataset_inference import dataset_inference
+
+ENOUGH_DRAWS = 1000  # fewer are not judged: two standard errors of a coverage would be wider than its band
+SIZES = (50, 500)
+FULL_DRAWS, QUICK_DRAWS = 1000, 100
+RESAMPLES = 1000  # of a bootstrap interval
+SPLITS = 5
+FDRS = (0.05, 0.1, 0.2)
+LEVELS = (0.01, 0.05)  # of FPR
+LOW, HIGH, MIN_KS_P = 0.93, 0.97, 0.01
+
+Kind = Literal["auroc", "tpr", "uniform", "at most"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise: `value` is to lie in `low` to `high`; `error` is its standard error. `n`: documents of a class."""
+
+    kind: Kind
+    name: str
+    n: int
+    value: float
+    error: float
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def is_met(self) -> bool:
+        return self.low <= self.value <= self.high
+
+    @property
+    def wanted(self) -> str:
+        if self.low and self.high < 1:
+            return f"{self.low:.2f} .. {self.high:.2f}"
+        return f">= {self.low:.2f}" if self.low else f"<= {self.high:.3f}"
+
+
+def bench_calibration(draws: int, seed: int) -> None:
+    """Draw `draws` samples in every setting and print a verdict for each promise."""
+    checks = list(run_checks(draws, seed))
+    enough = draws >= ENOUGH_DRAWS
+    rows = [
+        [c.name, f"{c.n} + {c.n}", f"{c.value:.3f}", f"{c.error:.3f}" if c.error else "", c.wanted, _verdict(c, enough)]
+        for c in checks
+    ]
+    columns = ["promise", "documents", "found", "+-", "wanted", "verdict"]
+    show(f"{draws:,} samples in every setting, seed {seed}", columns, rows, ("wanted", "verdict"))
+    results = {**summary(checks), "checks": [{**vars(c), "met": c.is_met} for c in checks]}
+    record("calibration", results, draws=draws, seed=seed, resamples=RESAMPLES, enough=enough)
+
+
+def _verdict(check: Check, enough: bool) -> str:
+    return "too few samples" if not enough else "met" if check.is_met else "not met"
+
+
+def summary(checks: Sequence[Check]) -> dict[str, Any]:
+    """What the targets are judged by: the worst of each kind."""
+
+    def of(kind: Kind) -> list[Check]:
+        return [c for c in checks if c.kind == kind]
+
+    return {
+        "auroc_coverage": {"lowest": min(c.value for c in of("auroc")), "highest": max(c.value for c in of("auroc"))},
+        "tpr_coverage": {"lowest": min(c.value for c in of("tpr"))},
+        "uniform": {"lowest_p": min(c.value for c in of("uniform"))},
+        "at_most": {"largest_of_allowed": max(c.value / c.high for c in of("at most"))},
+    }
+
+
+def run_checks(draws: int, seed: int) -> Iterator[Check]:
+    """Every promise at every size. Each setting has random numbers of its own, whatever else is run."""
+    for n in SIZES:
+        yield from _auroc(draws, n, seed)
+        yield from _tpr(draws, n, seed)
+        yield from _tests(draws, n, seed)
+        yield from _conformal(draws, n, seed)
+        yield from _dataset_inference(draws, n, seed)
+        yield from _selection(draws, n, seed)
+
+
+def _coverage(kind: Kind, name: str, n: int, covered: Sequence[bool]) -> Check:
+    high = HIGH if kind == "auroc" else 1.0
+    return Check(kind, name, n, float(np.mean(covered)), _error(0.95, len(covered)), LOW, high)
+
+
+def _uniform(name: str, n: int, p_values: Sequence[float]) -> Check:
+    return Check("uniform", name, n, float(stats.kstest(p_values, "uniform").pvalue), 0.0, MIN_KS_P)
+
+
+def _at_most(name: str, n: int, shares: Sequence[float], limit: float) -> Check:
+    """The mean of the shares against a limit. `error` is of what was found; where nothing was, of the limit."""
+    error = float(np.std(shares, ddof=1)) / math.sqrt(len(shares)) or _error(limit, len(shares))
+    return Check("at most", name, n, float(np.mean(shares)), error, 0.0, limit + 2 * error)
+
+
+def _error(share: float, draws: int) -> float:
+    return math.sqrt(share * (1 - share) / draws)
+
+
+# The promises
+
+
+def _auroc(draws: int, n: int, seed: int) -> Iterator[Check]:
+    labels = worlds.labels(n)
+    for world in (worlds.SAME, worlds.SAME_TIED, worlds.APART):
+        samples = world.samples(draws, n, seed)
+        covered = [world.auroc in auroc_interval(scores, labels) for scores in samples]
+        yield _coverage("auroc", f"AUROC, DeLong, {world.name}", n, covered)
+    for world in (worlds.SAME, worlds.SAME_TIED):
+        covered = [
+            world.auroc in auroc_interval(scores, labels, method="bootstrap", draws=RESAMPLES, seed=draw)
+            for draw, scores in enumerate(world.samples(draws, n, seed))
+        ]
+        yield _coverage("auroc", f"AUROC, bootstrap, {world.name}", n, covered)
+
+
+def _tpr(draws: int, n: int, seed: int) -> Iterator[Check]:
+    labels = worlds.labels(n)
+    for world in (worlds.SAME, worlds.APART, worlds.APART_TIED):
+        samples = world.samples(draws, n, seed)
+        for level in LEVELS:
+            truth = world.tpr(level)
+            covered = [truth in tpr_at_fpr_interval(scores, labels, level) for scores in samples]
+            yield _coverage("tpr", f"TPR at {level:.0%} FPR, {world.name}", n, covered)
+
+
+def _tests(draws: int, n: int, seed: int) -> Iterator[Check]:
+    labels, samples = worlds.labels(n), worlds.SAME.samples(draws, n, seed)
+    yield _uniform("p of AUROC > 0.5, Mann-Whitney", n, [auroc_p_value(scores, labels) for scores in samples])
+    pairs = worlds.pairs(draws, n, seed)
+    p_values = [compare_auroc(first, second, labels).p_value for first, second in pairs]
+    yield _uniform("p of two scores, DeLong paired", n, p_values)
+
+
+def _conformal(draws: int, n: int, seed: int) -> Iterator[Check]:
+    """One document in question a sample: those of one sample share their calibration set."""
+    for world in (worlds.SAME, worlds.SAME_TIED):
+        samples = world.samples(draws, n, seed)
+        smooth = [float(conformal_p_values(s[:n], s[n:][:1], seed=draw)[0]) for draw, s in enumerate(samples)]
+        yield _uniform(f"conformal p, smoothed, {world.name}", n, smooth)
+        plain = [float(conformal_p_values(s[:n], s[n:][:1])[0] <= 0.05) for s in samples]
+        yield _at_most(f"conformal p <= 0.05, {world.name}", n, plain, 0.05)
+
+
+def _dataset_inference(draws: int, n: int, seed: int) -> Iterator[Check]:
+    def p_values(**options: Any) -> list[float]:
+        sets = worlds.feature_sets(draws, n, seed)
+        return [dataset_inference(a, b, seed=draw, **options).p_value for draw, (a, b) in enumerate(sets)]
+
+    yield _uniform("p of dataset inference, one split", n, p_values())
+    below = [float(p <= 0.05) for p in p_values(splits=SPLITS)]
+    yield _at_most(f"p of dataset inference <= 0.05, {SPLITS} splits", n, below, 0.05)
+
+
+def _selection(draws: int, n: int, seed: int) -> Iterator[Check]:
+    """Documents in question, a tenth of them members, against n held-out ones."""
+    for world in (worlds.FAR, worlds.FAR_TIED):
+        sampled = list(worlds.to_select_from(world, draws, n, seed))
+        p_values = [conformal_p_values(held_out, asked) for held_out, asked, _ in sampled]
+        for fdr in FDRS:
+            false_shares = [
+                _false_share(benjamini_hochberg(p, fdr), members)
+                for p, (_, _, members) in zip(p_values, sampled, strict=True)
+            ]
+            yield _at_most(f"false among selected, BH at {fdr:.0%}, {world.name}", n, false_shares, fdr)
+
+
+def _false_share(selected: Any, members: Any) -> float:
+    return float((selected & ~members).sum() / max(1, selected.sum()))

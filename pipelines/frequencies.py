@@ -1,0 +1,238 @@
+"""Counts the tokens of a corpus: `read -> tokenize -> count`, one table of counts a unit, added up and then written.
+
+    job -> listing -> units -> rows of cut files, repeats of ids (`survey`) -> counts by unit -> a part of `frequencies`
+
+Work is spread over units as it is for scoring; a worker and the driver hold the counts of one vocabulary. Nothing is
+written before all is counted: a command that was stopped begins anew, and the lake keeps what it had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from operators.lake import Lake, frequencies_path, progress_folder
+from operators.model_files import ModelOptions, model_folder, read_config
+from operators.read import ReadOptions
+from operators.token_counts import CountedCorpus, CountOptions, Fingerprints
+from operators.tokenize import DocumentTokenizer, TokenizeOptions
+from operators.tokenize_load import load_tokenizer
+from pipelines.causes import in_one_line
+from pipelines.config import ConfigError, ScoreConfig
+from pipelines.count import Counted, Counting, CountStep
+from pipelines.plan import package_versions
+from pipelines.previous import Listing, list_input
+from pipelines.probe import dying_unit
+from pipelines.score import RunError
+from pipelines.steps import TokenizeStep
+from pipelines.surveyors import make_surveyor
+from schemas.frequencies import check_corpus
+
+log = logging.getLogger(__name__)
+
+BLOCK_BYTES = 1 << 20  # of text tokenized at once
+_COUNTED = "counted"  # the run id that reading asks for; no run is made
+_SCRATCH = "frequencies/progress"  # a lake in the lake: what readers must know of repeats lies there meanwhile
+MAX_STALLS = 3  # failures in a row of the machinery between which no unit was counted
+
+
+@dataclass(frozen=True)
+class FrequenciesJob:
+    """What to count. `reading`: where the lake and the input are, how texts are read and made into ids, and which
+    engine does it; of its model only the tokenizer is used, and the width of the softmax unless `tokenizer` is given.
+
+    `first_tokens`: of each document only so many are counted. `overwrite`: whether counts of this name may be replaced.
+    """
+
+    corpus: str
+    reading: ScoreConfig
+    tokenizer: str | None = None
+    first_tokens: int | None = None
+    overwrite: bool = False
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        name: str,
+        model: str | None = None,
+        tokenizer: str | None = None,
+        first_tokens: int | None = None,
+        overwrite: str | None = None,
+        **fields: Any,
+    ) -> FrequenciesJob:
+        """Validate, naming every fault at once in the words of the command line. `fields` are those of `ScoreConfig`.
+
+        Raises:
+            ConfigError: one line a fault.
+        """
+        faults = [*_name_faults(name, overwrite)]
+        if (model is None) == (tokenizer is None):
+            faults.append("--model or --tokenizer: give one of them, to say whose tokens are counted")
+        try:
+            reading = ScoreConfig.parse(model=model or tokenizer or "none", run_id=_COUNTED, **fields)
+        except ConfigError as error:
+            faults.append(str(error))
+        if faults:
+            raise ConfigError("\n".join(faults))
+        return cls(name, reading, tokenizer, first_tokens, overwrite is not None)
+
+
+def _name_faults(name: str, overwrite: str | None) -> Iterator[str]:
+    try:
+        check_corpus(name)
+    except ValueError as error:
+        yield f"--name: {error}"
+    if overwrite is not None and overwrite != name:
+        yield f"--overwrite: it names {overwrite!r}, the corpus is {name!r}: repeat the name there to replace it"
+
+
+@dataclass(frozen=True)
+class FrequenciesPlan:
+    """A validated job."""
+
+    job: FrequenciesJob
+    lake: Lake
+    listing: Listing
+    folder: Path
+    options: CountOptions
+    fingerprints: Fingerprints
+
+    def step(self) -> TokenizeStep:
+        reading = self.job.reading
+        options = TokenizeOptions(bos=reading.bos, special_tokens=reading.special_tokens)
+        return TokenizeStep(str(self.folder), options, self.options.width)
+
+    def read_options(self) -> ReadOptions:
+        reading = self.job.reading
+        return ReadOptions(
+            text_column=reading.text_column,
+            text_template=reading.text_template,
+            id_column=reading.id_column,
+            block_bytes=BLOCK_BYTES,
+            max_document_bytes=reading.max_document_bytes,
+        )
+
+
+def plan_frequencies(job: FrequenciesJob) -> FrequenciesPlan:
+    """Check a job against the world it runs in.
+
+    Raises:
+        ConfigError, InputError, ModelError, StorageError: what is wrong with the job, its input or its tokenizer.
+    """
+    reading = job.reading
+    lake = Lake(reading.lake, reading.storage_options)
+    check_free(lake, job.corpus, overwrite=job.overwrite)
+    listing = list_input(reading)
+    folder, width = _vocabulary(job)
+    options = TokenizeOptions(bos=reading.bos, special_tokens=reading.special_tokens)
+    try:
+        tokenizer = DocumentTokenizer.load(folder, options, vocab_size=width)
+    except (ValueError, OSError) as error:
+        raise ConfigError(str(error)) from None
+    around = CountOptions(width, len(tokenizer.prefix), len(tokenizer.suffix), job.first_tokens)
+    fingerprints = Fingerprints(tokenizer.fingerprint, tokenizer.other_fingerprints)
+    return FrequenciesPlan(job, lake, listing, folder, around, fingerprints)
+
+
+def check_free(lake: Lake, corpus: str, *, overwrite: bool) -> None:
+    """Raise ConfigError where the lake has counts of that name, which the caller may not replace."""
+    if not overwrite and lake.storage.exists(frequencies_path(corpus)):
+        raise ConfigError(
+            f"{lake.root} has counts of a corpus {corpus!r}: choose another --name, "
+            f"or replace them with --overwrite {corpus}"
+        )
+
+
+def _vocabulary(job: FrequenciesJob) -> tuple[Path, int]:
+    """Where the tokenizer is, and how many ids there are: of the model's softmax, else of the tokenizer."""
+    if job.tokenizer is None:
+        reading = job.reading
+        folder = model_folder(ModelOptions(reading.model, reading.revision))
+        return folder, int(read_config(folder, trust_remote_code=reading.trust_remote_code).vocab_size)
+    path = Path(job.tokenizer).expanduser()
+    try:
+        ids = load_tokenizer(path).get_vocab(with_added_tokens=True).values()
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"--tokenizer: {error}") from None
+    return path, 1 + max(ids, default=0)
+
+
+def count_corpus(plan: FrequenciesPlan) -> Counted:
+    """Count, write the part and return what was counted and what was not.
+
+    Raises:
+        RunError: a worker failed, or nothing at all could be counted; nothing is written then.
+    """
+    reading = plan.job.reading
+    scratch = Lake(f"{plan.lake.root}/{_SCRATCH}", reading.storage_options)
+    tokenize, read = plan.step(), plan.read_options()
+    try:
+        with make_surveyor(reading.engine, reading.address) as surveyor:
+            step = CountStep(read, tokenize, plan.options, scratch, plan.job.corpus, reading.storage_options)
+            counting = Counting(replace(step, claims=surveyor.claims), surveyor, plan.listing)
+            counted = _finish(counting)
+    except Exception as error:
+        if isinstance(error, RunError | ConfigError):
+            raise
+        raise RunError(in_one_line(error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            _clear(plan.lake, plan.job.corpus)
+    if not counted.counts.documents:
+        raise RunError(f"no document was counted; {counted.said or 'the input holds no record'}")
+    write_corpus(plan.lake, plan.job.corpus, _corpus(plan, counted))
+    return counted
+
+
+def _finish(counting: Counting) -> Counted:
+    """Count until nothing is left, beginning again where machinery failed, without files that kill their reader."""
+    stalls = 0
+    while True:
+        done = counting.n_done
+        try:
+            return counting.attempt()
+        except Exception as error:
+            if (unit := dying_unit(error)) is not None:
+                counting.probe(unit)
+                continue
+            stalls = 0 if counting.n_done > done else stalls + 1
+            if stalls >= MAX_STALLS or not counting.surveyor.may_restart(error):
+                raise
+            log.warning("%s; starting again what is left", in_one_line(error))
+
+
+def _corpus(plan: FrequenciesPlan, counted: Counted) -> CountedCorpus:
+    reading = plan.job.reading
+    names = ("model", "input", "format", "text_column", "text_template", "id_column", "limit", "max_document_bytes")
+    facts = {
+        **{name: value for name, value in reading.public().items() if name in (*names, "bos", "special_tokens")},
+        "first_tokens": plan.job.first_tokens,
+        "documents": counted.counts.documents,
+        "tokens": counted.counts.tokens,
+        "rejects": {reason: n for reason, (n, _) in counted.rejects.items()},
+        "versions": package_versions(),
+    }
+    return CountedCorpus(counted.counts, plan.fingerprints, facts)
+
+
+def write_corpus(lake: Lake, corpus: str, counted: CountedCorpus) -> None:
+    """Write the part of `frequencies`, whole, in place of an earlier one; and make the catalog anew."""
+    from operators.catalog import write_catalog
+
+    lake.storage.write(frequencies_path(corpus), memoryview(counted.encode()))
+    write_catalog(lake.root, lake.storage_options)
+
+
+def _clear(lake: Lake, corpus: str) -> None:
+    """Remove the repeats that the readers were told of."""
+    folder = f"{_SCRATCH}/{progress_folder(corpus)}"
+    for name in lake.storage.list(folder):
+        lake.storage.delete(f"{folder}/{name}")
+    while folder.count("/"):
+        lake.storage.delete_empty_folder(folder)
+        folder = folder.rpartition("/")[0]

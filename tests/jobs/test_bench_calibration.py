@@ -1,0 +1,144 @@
+"""The calibration benchmark: its worlds have the truth that they say, and evaluation that is wrong does not pass it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from output import unfolded
+from typer.testing import CliRunner
+
+from jobs.bench import calibration, worlds
+from jobs.bench.calibration import Check, summary
+from jobs.bench.targets import TARGETS, judge, lines_of
+from jobs.bench.worlds import World
+from jobs.cli import app
+from operators.evaluation import Interval, auroc, auroc_interval, tpr_at_fpr
+from operators.evaluation.dataset_inference import DatasetInference, dataset_inference
+
+WORLDS = (worlds.SAME, worlds.SAME_TIED, worlds.APART, worlds.APART_TIED, worlds.FAR, worlds.FAR_TIED)
+N = 200_000
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda w: w.name)
+def test_a_world_has_the_truth_that_it_says(world: World) -> None:
+    (scores,) = world.samples(1, N, seed=0)
+    assert auroc(scores, worlds.labels(N)) == pytest.approx(world.auroc, abs=0.003)
+    for level in calibration.LEVELS:
+        assert world.tpr(level) == pytest.approx(tpr_at_fpr(scores, worlds.labels(N), level), abs=0.02)
+
+
+def test_tied_worlds_have_few_values_and_the_others_none_twice() -> None:
+    assert len(np.unique(worlds.SAME_TIED.samples(1, 500, seed=0))) <= 7
+    assert len(np.unique(worlds.SAME.samples(1, 500, seed=0))) == 1000
+
+
+def test_samples_are_the_same_every_time_and_others_under_another_seed() -> None:
+    first, again, other = (worlds.APART.samples(3, 5, seed=seed) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert not (first == other).any()
+
+
+def test_features_are_drawn_alike_and_hard() -> None:
+    ((suspect, held_out),) = worlds.feature_sets(1, 2000, seed=0)
+    assert suspect.shape == held_out.shape == (2000, 6)
+    assert 0.05 < np.isnan(suspect[:, 5]).mean() < 0.15
+    assert np.nanmean(suspect, axis=0) == pytest.approx(np.nanmean(held_out, axis=0), abs=0.2)
+
+
+def worst(kind: str, checks: list[Check]) -> Check:
+    """The check of a kind that is furthest from its promise."""
+    return min((c for c in checks if c.kind == kind), key=lambda c: min(c.value - c.low, c.high - c.value))
+
+
+def checked(step: Callable[..., Any], draws: int = 1000, n: int = 50) -> list[Check]:
+    return list(step(draws, n, 0))
+
+
+def test_intervals_that_are_too_short_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shorter(scores: Any, labels: Any, **options: Any) -> Interval:
+        found = auroc_interval(scores, labels)
+        middle, half = (found.low + found.high) / 2, 0.8 * (found.high - found.low) / 2
+        return Interval(middle - half, middle + half)
+
+    monkeypatch.setattr(calibration, "auroc_interval", shorter)
+    checks = checked(calibration._auroc)
+    assert not any(c.is_met for c in checks)
+    assert summary_value(checks, "auroc_coverage", "lowest") < 0.93
+
+
+def test_a_tpr_without_the_doubt_about_its_threshold_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scipy import stats
+
+    def of_fixed_threshold(scores: Any, labels: Any, level: float) -> Interval:
+        tpr, n = tpr_at_fpr(scores, labels, level), int(labels.sum())
+        exact = stats.binomtest(round(tpr * n), n).proportion_ci(0.95, method="exact")
+        return Interval(exact.low, exact.high)
+
+    monkeypatch.setattr(calibration, "tpr_at_fpr_interval", of_fixed_threshold)
+    assert not worst("tpr", checked(calibration._tpr, n=500, draws=200)).is_met
+
+
+def test_the_smallest_p_value_of_several_splits_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def smallest(suspect: Any, held_out: Any, *, splits: int = 1, seed: int) -> DatasetInference:
+        found = [dataset_inference(suspect, held_out, seed=seed + 1000 * k) for k in range(3)]
+        return min(found, key=lambda each: each.p_value)
+
+    monkeypatch.setattr(calibration, "dataset_inference", smallest)
+    assert not worst("uniform", checked(calibration._dataset_inference, draws=120)).is_met
+
+
+def test_p_values_without_correction_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "benjamini_hochberg", lambda p, fdr: p <= fdr)
+    checks = checked(calibration._selection, draws=200, n=500)
+    assert not any(c.is_met for c in checks)
+    assert summary_value(checks, "at_most", "largest_of_allowed") > 2
+
+
+def summary_value(checks: list[Check], kind: str, name: str) -> float:
+    rest = [Check("auroc", "", 1, 0.95, 0.0), Check("tpr", "", 1, 0.95, 0.0), Check("uniform", "", 1, 0.5, 0.0),
+            Check("at most", "", 1, 0.0, 0.0, 0.0, 0.05)]  # fmt: skip
+    value: float = summary([*checks, *rest])[kind][name]
+    return value
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "SIZES", (50,))
+    monkeypatch.setattr(calibration, "RESAMPLES", 300)
+    monkeypatch.setattr(calibration, "SPLITS", 2)
+
+
+@pytest.mark.usefixtures("small")
+def test_few_samples_are_shown_and_not_judged() -> None:
+    done = CliRunner().invoke(app, ["bench", "calibration", "--draws", "10"])
+    assert done.exit_code == 0, done.output
+    (line,) = lines_of(done.stdout)
+    assert line["config"]["enough"] is False
+    rows = [row for row in done.stdout.splitlines() if "50 + 50" in row]
+    assert len(rows) == len(line["results"]["checks"]) == 25
+    assert all(row.rstrip().endswith("too few samples") for row in rows)
+    ours = [v for v in judge([line]) if v.target.benchmark == "calibration"]
+    assert {(v.word, v.why) for v in ours} == {("not measured", "it needs 1,000 samples")}
+
+
+@pytest.mark.usefixtures("small")
+def test_promises_hold_for_small_samples_and_every_target_finds_its_number() -> None:
+    """Dataset inference has its own tests of this, at a fraction of the samples."""
+    steps = (calibration._auroc, calibration._tpr, calibration._tests, calibration._conformal, calibration._selection)
+    checks = [check for step in steps for check in checked(step)]
+    assert [c.name for c in checks if not c.is_met] == []
+    line = {"benchmark": "calibration", "config": {"enough": True}, "results": summary(checks)}
+    ours = [v for v in judge([line]) if v.target.benchmark == "calibration"]
+    assert [v.word for v in ours] == ["met"] * len([t for t in TARGETS if t.benchmark == "calibration"])
+
+
+def test_quick_is_few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(calibration, "bench_calibration", lambda draws, seed: asked.append((draws, seed)))
+    for flags in (["--quick"], [], ["--draws", "7", "--seed", "3"]):
+        CliRunner().invoke(app, ["bench", "calibration", *flags])
+    assert asked == [(100, 0), (1000, 0), (7, 3)]
+    assert "--draws" in unfolded(CliRunner().invoke(app, ["bench", "calibration", "--draws", "1"]).output)
