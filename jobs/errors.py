@@ -1,6 +1,7 @@
 """The errors a user can mend, by what the command line does with them.
 
-    exit 2   the job as asked for cannot be run: ConfigError, InputError, ModelError, ResumeError, QueryError
+    exit 2   the job as asked for cannot be run: ConfigError, InputError, ModelError, ResumeError, QueryError,
+             ScoreError
     exit 1   the job ran and failed: RunError, StorageError, ObjectError, OSError
 
 Anything else is a defect of ours and keeps its traceback.
@@ -17,7 +18,16 @@ def printable(text: str) -> str:
 def exit_code(error: BaseException) -> int | None:
     """The exit code for an error a user can mend; None for a defect."""
     names = {cls.__name__ for cls in type(error).__mro__}
-    if names & {"ConfigError", "InputError", "ModelError", "ResumeError", "QueryError", "DemoError"}:
+    if names & {
+        "ConfigError",
+        "InputError",
+        "ModelError",
+        "ResumeError",
+        "QueryError",
+        "ScoreError",
+        "DetectorError",
+        "DemoError",
+    }:
         return 2
     if names & {"RunError", "StorageError", "OSError"}:
         return 1

@@ -79,7 +79,7 @@ def run_sql(
 
     check_lake(lake, options)
     for run_id in runs:
-        _check_run(lake, run_id, options)
+        check_run(lake, run_id, options)
     text = sys.stdin.read() if sql == "-" else sql
     rows = query(lake, text, runs=runs or None, storage_options=options)
     if output is not None:
@@ -98,7 +98,7 @@ def run_verify(lake: str, run_id: str | None, *, repair: bool = False, options: 
 
     check_lake(lake, options)
     if run_id is not None:
-        _check_run(lake, run_id, options)
+        check_run(lake, run_id, options)
     there = Lake(lake, options)
     if repair:
         repaired = verify.repair(there, run_id)
@@ -114,7 +114,12 @@ def run_verify(lake: str, run_id: str | None, *, repair: bool = False, options: 
     return 1 if faults else 0
 
 
-def _check_run(lake: str, run_id: str, options: Mapping[str, Any] | None) -> None:
+def check_run(lake: str, run_id: str, options: Mapping[str, Any] | None) -> None:
+    """Raise a clear error where the lake has no run of this name.
+
+    Raises:
+        ConfigError: it has none.
+    """
     from operators.lake import Lake
 
     known = Lake(lake, options).run_ids()

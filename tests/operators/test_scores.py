@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,20 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from operators import scores
-from operators.scores import SCORE_TABLE, ScoreError, create_macros, load_scores, parse_score, score_table
-from schemas import DOCUMENTS, RUNS, TABLES, TOKENS
+from operators.score_cards import Companion, Score
+from operators.scores import (
+    SCORE_TABLE,
+    Request,
+    ScoreError,
+    create_macros,
+    load_scores,
+    parse_score,
+    plan_scores,
+    score_batches,
+    score_table,
+)
+from operators.scores.compute import shared_scans
+from schemas import DOCUMENTS, RUNS, SCORES, TABLES, TOKENS
 
 LN2 = math.log(2)
 
@@ -134,7 +146,8 @@ def test_document_without_scored_tokens_is_null_everywhere() -> None:
     with database([(3, 0, None, None, None, None)], [(3, None, 1, 9)]) as connection:
         table = score_table(connection, "demo")
     assert table["value"].to_pylist() == [None] * table.num_rows
-    assert set(table["score"].to_pylist()) == {n for n, card in load_scores().items() if card.is_per_document}
+    alone = {"loss", "zlib", "min_k", "min_k_plus_plus", "perplexity", "log_rank", "lrr", "fast_detectgpt"}
+    assert set(table["score"].to_pylist()) >= alone
 
 
 # Evaluation: scores 3 2 2 1 1 0 of labels 1 1 0 1 0 0, an unlabelled document, an undefined one in each class.
@@ -204,8 +217,9 @@ def test_scores_are_evaluated_in_one_statement(seeded: duckdb.DuckDBPyConnection
 @pytest.mark.parametrize("card", load_scores().values(), ids=lambda card: card.name)
 def test_output_is_as_declared(seeded: duckdb.DuckDBPyConnection, card: Any) -> None:
     seeded.execute("create table given as select run_id, doc_id, 1.0::double as score from documents")
-    argument = "given" if "scores" in card.reads else "demo"
-    described = seeded.execute(f"describe from {card.name}('{argument}')").fetchall()
+    first = "'given'" if "scores" in card.reads else "'demo'"
+    others = ["['other']" if companion.is_list else "'other'" for companion in card.companions]
+    described = seeded.execute(f"describe from {card.name}({', '.join([first, *others])})").fetchall()
     assert tuple((row[0], row[1]) for row in described) == card.returns
     assert set(card.units) <= {name for name, _ in card.returns}
 
@@ -222,17 +236,37 @@ def test_file_reads_only_what_it_declares(card: Any) -> None:
         assert connection.execute(card.sql, card.bind(**values)).fetchall() == []
 
 
+def requests(names: Iterable[str], **values: Any) -> list[Request]:
+    cards = load_scores()
+    return [Request(cards[name], name, cards[name].bind(run_id="demo", **values)) for name in names]
+
+
 def test_scores_of_documents_share_a_scan_and_those_of_other_parameters_do_not() -> None:
     cards = load_scores()
-    bound = {name: card.bind(run_id="demo") for name, card in cards.items() if card.is_per_document}
-    [scan] = scores._scans(cards, bound)
-    assert set(scan.columns) == set(bound)
-    bound["min_k"] = cards["min_k"].bind(run_id="demo", ratio=0.1)  # the first to be taken: its ratio is shared
-    together, alone = scores._scans(cards, bound)
-    assert (together.values["ratio"], set(together.columns)) == (0.1, set(bound) - {"min_k_plus_plus"})
-    assert alone.sql == cards["min_k_plus_plus"].sql
-    [single] = scores._scans(cards, {"loss": bound["loss"]})
+    core = requests(cards["all_scores"].document_scores)
+    assert len(core) > 7
+    [scan] = shared_scans(cards, core)
+    assert set(scan.columns) == {request.variant for request in core}
+    tenth = requests(["min_k", "min_k_plus_plus"], ratio=0.1)
+    whole, other = shared_scans(cards, [*core, *tenth])
+    assert (whole.values["ratio"], set(whole.columns)) == (0.2, set(scan.columns))
+    assert (other.values["ratio"], set(other.columns)) == (0.1, {"min_k", "min_k_plus_plus"})
+    [single] = shared_scans(cards, requests(["loss"]))
     assert single.sql == cards["loss"].sql
+
+
+def test_a_parameter_that_the_shared_statement_fixes_keeps_a_score_out_of_it() -> None:
+    """A copy of `all_scores` without `parity` gives what the scores' default says, and nothing else."""
+    cards = dict(load_scores())
+    fixed = cards["all_scores"]
+    cards["all_scores"] = replace(
+        fixed,
+        parameters=tuple(p for p in fixed.parameters if p.name != "parity"),
+        sql=fixed.sql.replace("$parity", "false"),
+    )
+    both = [*requests(["loss", "zlib"]), *requests(["min_k"], parity=True)]
+    together, alone = shared_scans(cards, both)
+    assert (set(together.columns), set(alone.columns)) == ({"loss", "zlib"}, {"score"})
 
 
 def test_every_card_names_its_source_and_direction() -> None:
@@ -271,6 +305,12 @@ select run_id from tokens where run_id = $run_id
         ("select run_id", "select run_id as run", "'run' is a parameter and a name"),
         ("-- parameter", "-- rollup: min_k_20 if $ratio = 0.2\n-- parameter", r"no parameters \['ratio'\]"),
         ("doc_id BIGINT, score DOUBLE", "x DOUBLE\n-- rollup: min_k_20", "of a score of documents only"),
+        ("-- parameter", "-- companion: low VARCHAR; transform\n-- parameter", "companion 'low VARCHAR; transform'"),
+        ("-- parameter", "-- companion: low TEXT; reference\n-- parameter", "is not `name TYPE; transform"),
+        ("-- parameter", "-- companion: low VARCHAR; transform perturb\n-- parameter", "perturb needs kind"),
+        ("-- parameter", "-- companion: low VARCHAR; transform loud\n-- parameter", "no transform 'loud'"),
+        ("-- parameter", "-- companion: small VARCHAR; reference\n-- parameter", "'small'.*are declared"),
+        ("-- parameter", "-- parameter: k DOUBLE = yes; what\n-- parameter", "'yes' is not JSON"),
     ],
 )
 def test_unsound_headers_are_named(old: str, new: str, fault: str) -> None:
@@ -281,33 +321,76 @@ def test_unsound_headers_are_named(old: str, new: str, fault: str) -> None:
         parse_score(HEADER.replace(old, new), path)
 
 
+def test_companions_are_parameters_after_the_run() -> None:
+    companions = (
+        "-- companion: b VARCHAR; reference\n-- companion: a VARCHAR[]; transform perturb:kind=butter_fingers\n"
+    )
+    header = HEADER.replace("-- parameter", f"{companions}-- parameter").replace(
+        "= $run_id", "in ($run_id, $b) or list_contains($a::varchar[], run_id)"
+    )
+    card: Score = parse_score(header, Path("family/x.sql"))
+    assert [p.name for p in card.parameters] == ["run_id", "b", "a"]
+    suggested = "perturb:kind=butter_fingers"
+    assert card.companions == (
+        Companion("b", "VARCHAR", "reference"),
+        Companion("a", "VARCHAR[]", "transform", suggested, suggested),
+    )
+    with pytest.raises(ScoreError, match=r"missing \['b', 'a'\]"):
+        card.bind(run_id="demo")
+
+
 # The long table
 
 
 def test_score_table(seeded: duckdb.DuckDBPyConnection) -> None:
     table = score_table(seeded, "demo", ["loss", "min_k", "loss"], {"min_k": {"ratio": 0.7}})
     assert table.schema.equals(SCORE_TABLE, check_metadata=True)
+    assert table.schema.names == [column.name for column in SCORES.columns]
     rows = sorted(table.to_pylist(), key=lambda row: (row["score"], row["doc_id"]))
-    assert [(r["family"], r["score"], r["doc_id"], r["value"]) for r in rows] == [
+    assert [(r["family"], r["variant"], r["doc_id"], r["value"]) for r in rows] == [
         ("membership", "loss", 1, -2.0),
         ("membership", "loss", 2, -0.5),
-        ("membership", "min_k", 1, -2.5),
-        ("membership", "min_k", 2, -0.5),
+        ("membership", "min_k(ratio=0.7)", 1, -2.5),
+        ("membership", "min_k(ratio=0.7)", 2, -0.5),
     ]
     assert [json.loads(r["parameters"]) for r in rows[1:3]] == [{}, {"parity": False, "ratio": 0.7}]
 
 
+def test_batches_are_the_rows_of_the_table(seeded: duckdb.DuckDBPyConnection) -> None:
+    names = ["loss", "min_k", "min_k(ratio=0.7)"]
+    batches = list(score_batches(seeded, plan_scores(seeded, "demo", names), slices=2))
+    assert all(pa.types.is_dictionary(batch.schema.field("variant").type) for batch in batches)
+    whole = pa.concat_tables([batch.cast(SCORE_TABLE) for batch in batches])
+    by_key = [("variant", "ascending"), ("doc_id", "ascending")]
+    assert whole.sort_by(by_key).equals(score_table(seeded, "demo", names).sort_by(by_key))
+
+
 def test_slices_change_nothing() -> None:
-    """Documents at the ends of the range of doc_id and between; the temporary view is gone afterwards."""
+    """Documents at the ends of the range of doc_id and between; the temporary views are gone afterwards."""
     ids = [0, 1, (1 << 63) // 3, (1 << 63) // 3 + 1, (1 << 62), (1 << 63) - 1]
     tokens = [(i, p, -1.0 - p - k, 1.0, 1.0, 2) for k, i in enumerate(ids) for p in range(3)]
+    by_key = [("variant", "ascending"), ("doc_id", "ascending")]
     with database(tokens, [(i, None, 1, 9) for i in ids]) as connection:
-        whole = score_table(connection, "demo").sort_by([("score", "ascending"), ("doc_id", "ascending")])
-        assert whole.num_rows == len(ids) * len(set(whole["score"].to_pylist()))
+        whole = score_table(connection, "demo").sort_by(by_key)
+        assert whole.num_rows == len(ids) * len(set(whole["variant"].to_pylist()))
         for count in (2, 3, 7):
-            parts = score_table(connection, "demo", slices=count)
-            assert parts.sort_by([("score", "ascending"), ("doc_id", "ascending")]).equals(whole)
+            assert score_table(connection, "demo", slices=count).sort_by(by_key).equals(whole)
         assert connection.execute("select count(*) from tokens").fetchall() == [(2 * len(tokens),)]
+        assert connection.execute("select count(*) from documents").fetchall() == [(2 * len(ids),)]
+
+
+def test_scores_across_documents_are_not_cut_by_slices() -> None:
+    """Documents of one prompt share a value, wherever their doc_ids lie."""
+    ids = [1, 1 << 61, 1 << 62]
+    tokens = [(i, p, -1.0 - k, 1.0, 1.0, 2) for k, i in enumerate(ids) for p in range(3)]
+    name = "sequence_entropy"
+    assert load_scores()[name].across
+    with database(tokens, [(i, None, 10, 9) for i in ids]) as connection:
+        connection.execute("update documents set text = 'the prompt and what follows', prompt_bytes = 10")
+        whole = score_table(connection, "demo", [name]).sort_by("doc_id")
+        assert len(set(whole["value"].to_pylist())) == 1
+        assert whole["value"].null_count == 0
+        assert score_table(connection, "demo", [name], slices=3).sort_by("doc_id").equals(whole)
 
 
 def test_score_table_of_nothing(seeded: duckdb.DuckDBPyConnection) -> None:
@@ -316,12 +399,16 @@ def test_score_table_of_nothing(seeded: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_score_table_lists_every_fault(seeded: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(ScoreError, match=r"'mink'.*'auroc'.*'zlib', which is not asked for"):
-        score_table(seeded, "demo", ["mink", "auroc"], {"zlib": {}})
-    with pytest.raises(ScoreError, match=r"unknown \['k'\]"):
+    with pytest.raises(ScoreError, match=r"'mink': did you mean min_k.*'auroc'"):
+        score_table(seeded, "demo", ["mink", "auroc"])
+    with pytest.raises(ScoreError, match="'zlib', which is not asked for"):
+        score_table(seeded, "demo", ["loss"], {"zlib": {}})
+    with pytest.raises(ScoreError, match="min_k has no parameter 'k'; its parameters: ratio, parity"):
         score_table(seeded, "demo", ["min_k"], {"min_k": {"k": 1}})
     with pytest.raises(ScoreError, match="run_id is the run"):
         score_table(seeded, "demo", ["min_k"], {"min_k": {"run_id": "other"}})
+    with pytest.raises(ValueError, match="slices: 0"):
+        score_table(seeded, "demo", ["loss"], slices=0)
 
 
 def test_run_id_cannot_break_the_statement(seeded: duckdb.DuckDBPyConnection) -> None:

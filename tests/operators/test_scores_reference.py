@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from operators import evaluate
+from operators import evaluation
 from operators.scores import create_macros, load_scores
 from schemas import TABLES
 
@@ -174,25 +174,6 @@ def test_k_scores_equal_numpy(lake: Any, name: str, ratio: float, parity: bool) 
     check(lake, name, {"ratio": ratio, "parity": parity}, lambda c: K_SCORES[name](c, ratio, parity))
 
 
-@pytest.mark.parametrize("parity", [False, True])
-@pytest.mark.parametrize("ratio", [0.05, 0.2, 0.7, 1.0])
-def test_scores_in_one_scan_are_the_single_scores(lake: Any, ratio: float, parity: bool) -> None:
-    connection, documents = lake
-    cards = load_scores()
-    card = cards["all_scores"]
-    values = card.bind(run_id=RUNS[0], ratio=ratio, parity=parity)
-    together = connection.sql(card.sql, params=values).to_arrow_table()
-    assert sorted(together["doc_id"].to_pylist()) == sorted(documents)
-    assert set(together["run_id"].to_pylist()) == {RUNS[0]}
-    assert set(card.document_scores) == {name for name, each in cards.items() if each.is_per_document}
-    for name in card.document_scores:
-        single = cards[name]
-        values = {key: value for key, value in (("ratio", ratio), ("parity", parity)) if name in K_SCORES}
-        rows = connection.execute(single.sql, single.bind(run_id=RUNS[0], **values)).fetchall()
-        found = dict(zip(together["doc_id"].to_pylist(), together[name].to_pylist(), strict=True))
-        assert found == {i: None if score is None else pytest.approx(score, rel=1e-12) for _, i, score in rows}, name
-
-
 def test_random_documents_are_hard_enough(lake: Any) -> None:
     """Every special case that the references treat is among the documents."""
     columns = [scored_columns(document) for document in lake[1].values()]
@@ -256,7 +237,7 @@ def test_evaluation_equals_python(seed: int) -> None:
     scores[2:][rng.random(size - 2) < 0.1] = -np.inf
     scores[2:][rng.random(size - 2) < 0.1] = np.inf
     labels[2:][rng.random(size - 2) < 0.1] = np.nan
-    (expected,) = evaluate.evaluate({"x": scores}, labels, draws=2)
+    (expected,) = evaluation.evaluate({"x": scores}, labels, draws=2)
 
     with duckdb.connect() as connection:
         table = pa.table({"doc_id": np.arange(size), "score": scores, "label": pa.array(labels, from_pandas=True)})
@@ -271,7 +252,8 @@ def test_evaluation_equals_python(seed: int) -> None:
     counts = (expected.n_positive, expected.n_negative, expected.undefined_positive, expected.undefined_negative)
     assert (n1, n0, u1, u0) == counts
     assert auroc == pytest.approx(expected.auroc, rel=1e-12)
-    assert error == pytest.approx(evaluate.delong_error(scores, labels), rel=1e-9) if min(n1, n0) > 1 else error is None
+    known = min(n1, n0) > 1
+    assert error == pytest.approx(evaluation.delong_error(scores, labels), rel=1e-9) if known else error is None
     for low in expected.tpr_at_fpr:
         _, _, tpr, achieved, threshold, *_, resolvable = by_level[low.level]
         assert (tpr, achieved, resolvable) == (low.tpr, low.fpr, low.resolvable)

@@ -8,8 +8,8 @@
 -- parameter: run_id VARCHAR; the run to score
 -- rollup: case when logprob_sum + entropy_sum <> 0 or varentropy_sum <> 0
 --   then (logprob_sum + entropy_sum) / sqrt(varentropy_sum) end
--- note: sums under one square root, not a mean of z (that is min_k_plus_plus at ratio 1). NULL where no token is scored,
---   or where no token leaves the model a choice and all were the certain one (0 / 0).
+-- note: sums under one square root, not a mean of z (that is min_k_plus_plus at ratio 1). NULL where no token is
+--   scored, or where no token leaves the model a choice and all were the certain one (0 / 0).
 with sums as (
   select
     doc_id,

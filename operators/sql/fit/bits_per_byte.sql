@@ -45,7 +45,8 @@ select
   l.n_fed,
   l.n_scored,
   case when r.bos_prepended then l.scored_bits end as lm_eval,
-  case when l.level = 'domain' then l.scored_bits else avg(l.scored_bits) filter (l.level = 'domain') over () end as paloma,
+  case when l.level = 'domain' then l.scored_bits else avg(l.scored_bits) filter (l.level = 'domain') over () end
+    as paloma,
   l.extrapolated_bits as perplexity_correlations
 from per_level l
 left join runs r on r.run_id = l.run_id

@@ -31,7 +31,7 @@ cut as (
 low as (
   select
     doc_id,
-    case when $parity then nullif(whole, 0) else greatest(whole, 1) end as k,
+    case when whole < 0 then null when $parity then nullif(whole, 0) else greatest(whole, 1) end as k,
     t,
     list_filter(logprobs, lambda x: x < t) as below
   from cut

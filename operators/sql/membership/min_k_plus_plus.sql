@@ -38,7 +38,7 @@ cut as (
 low as (
   select
     doc_id,
-    case when not $parity then greatest(whole, 1) when whole between 1 and n_defined then whole end as k,
+    case when not $parity and whole >= 0 then greatest(whole, 1) when whole between 1 and n_defined then whole end as k,
     t,
     list_filter(zs, lambda z: z < t) as below
   from cut

@@ -1,0 +1,37 @@
+-- score: max_renyi_half
+-- row: one document of the run
+-- formula: -mean of the k largest H_t, H = 2 ln sum_v sqrt(p_v) (Renyi order 1/2),
+--   k = max(1, floor(n * ratio)) of n tokens
+-- higher: more member-like
+-- source: MaxRenyi-K%, Li et al. 2024, arXiv 2411.02902
+-- reads: tokens(run_id, doc_id, renyi_half)
+-- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
+-- parameter: run_id VARCHAR; the run to score
+-- parameter: ratio DOUBLE = 0.2; share of the tokens that is averaged; 0 is the most uncertain token alone
+-- note: as max_renyi, of order 1/2. The authors' code (VL-MIA) clamps every probability to at least 1e-10 before the
+--   sum, which adds up to 1e-5 for each id of the vocabulary inside the logarithm, 0.5 at 50,000 ids; nothing is
+--   clamped here.
+--   NULL where no token is scored, and in runs without the group renyi.
+with gathered as (
+  select doc_id, list(renyi_half) filter (renyi_half is not null) as entropies
+  from tokens
+  where run_id = $run_id
+  group by doc_id
+),
+cut as (
+  select
+    doc_id,
+    entropies,
+    if($ratio >= 0, greatest(floor(len(entropies) * $ratio::double), 1), null) as k,
+    list_aggregate(entropies, 'quantile_disc', (-$ratio)::double)::double as t
+  from gathered
+),
+high as (
+  select doc_id, k, t, list_filter(entropies, lambda h: h > t) as above
+  from cut
+)
+select
+  $run_id::varchar as run_id,
+  doc_id,
+  -(coalesce(list_sum(above), 0) + case when len(above) >= k then 0 else (k - len(above)) * t end) / k as score
+from high;
