@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from operators import blind
 from operators.blind import BlindResult, BlindSettings, blind_baseline
-from operators.evaluate import auroc
+from operators.evaluation import Interval, auroc
 from schemas import DOCUMENTS
 
 VOCABULARY = [f"word{i}" for i in range(300)]
@@ -136,6 +136,59 @@ def test_dropped_texts_leave_lengths_and_zlib() -> None:
 def test_no_common_words_is_chance() -> None:
     texts = [f"unique{i}" for i in range(40)]
     assert by_features(blind_baseline(documents(texts, [1, 0] * 20)))["words"].auroc == pytest.approx(0.5)
+
+
+def test_groups_stay_in_one_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty sources, each with words of its own, labels by source: a fold that splits one tells which label it has."""
+    rng = np.random.default_rng(8)
+    sources = np.repeat(np.arange(20.0), 8)
+    texts = [
+        f"{text} {' '.join([f'source{int(source)}'] * 5)}"
+        for text, source in zip(random_texts(rng, 160), sources, strict=True)
+    ]
+    table = documents(texts, (sources % 2).astype(int).tolist())
+    apart = by_features(blind_baseline(table, BlindSettings(min_df=2)))["words"]
+    together = by_features(blind_baseline(table, BlindSettings(min_df=2), groups=sources))["words"]
+    assert apart.is_flagged
+    assert not together.is_flagged
+    assert together.auroc < apart.auroc - 0.2
+
+    judged: list[set[float]] = []
+    original = blind._out_of_fold
+
+    def recorded(inputs: Any, labels: Any, make: Any, folds: Any) -> Any:
+        judged.extend(set(sources[test]) for _, test in folds)
+        assert all(set(sources[train]).isdisjoint(sources[test]) for train, test in folds)
+        return original(inputs, labels, make, folds)
+
+    monkeypatch.setattr(blind, "_out_of_fold", recorded)
+    blind_baseline(table, groups=sources)
+    assert sum(len(fold) for fold in judged) == 3 * 20  # every source once for each kind of features
+
+
+def test_documents_without_a_label_do_not_shift_groups() -> None:
+    rng = np.random.default_rng(9)
+    labels: list[int | None] = [None, None, *([1, 0] * 40)]
+    groups = np.r_[[5.0, np.nan], np.repeat(np.arange(20.0), 4)]
+    with_unknown = blind_baseline(documents(random_texts(rng, 82), labels), groups=groups)
+    assert all(result.probabilities.shape == (80,) for result in with_unknown)
+
+
+def test_too_few_groups_are_named() -> None:
+    table = documents(random_texts(np.random.default_rng(10), 40), [1, 0] * 20)
+    with pytest.raises(ValueError, match="4 groups of labelled documents: need 5"):
+        blind_baseline(table, groups=np.arange(40) // 10)
+    lonely = np.where(np.arange(40) % 2 == 1, 99.0, np.arange(40.0))  # all of label 0 in one group
+    with pytest.raises(ValueError, match="a class has too few groups"):
+        blind_baseline(table, groups=lonely)
+
+
+@pytest.mark.parametrize(
+    ("low", "doubtful", "flagged"), [(0.49, False, False), (0.51, True, False), (0.55, True, False), (0.56, True, True)]
+)
+def test_flags_follow_the_lower_end(low: float, doubtful: bool, flagged: bool) -> None:
+    result = BlindResult("words", 0.6, Interval(low, 0.7), 50, 50, np.zeros(100))
+    assert (result.is_doubtful, result.is_flagged) == (doubtful, flagged)
 
 
 def test_bad_input_is_named() -> None:

@@ -1,4 +1,4 @@
-"""Evaluation against scikit-learn, brute force and theory, and the coverage of its intervals on simulated nulls."""
+"""AUROC, its intervals and tests, and the whole report, against scikit-learn, SciPy, brute force and simulations."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import beta
-from sklearn.metrics import roc_auc_score, roc_curve
+from scipy.stats import beta, mannwhitneyu, norm, permutation_test
+from sklearn.metrics import roc_auc_score
 
-from operators.evaluate import (
+from operators.evaluation import (
     FPR_LEVELS,
     Interval,
     auroc,
     auroc_interval,
+    auroc_p_value,
+    bh_adjusted,
+    bootstrap,
+    bootstrap_auroc,
+    compare_auroc,
     delong_error,
     evaluate,
     fpr_at_tpr,
+    fpr_at_tpr_interval,
+    holm_adjusted,
     tpr_at_fpr,
     tpr_at_fpr_interval,
 )
@@ -76,6 +81,8 @@ def test_infinities_are_orders_and_undefined_is_left_out() -> None:
     labels = [1, 0, 1, 0, 0, 1]
     assert auroc(scores, labels) == 3 / 4
     assert tpr_at_fpr(scores, labels, 0.0) == 1 / 2
+    (drawn,) = bootstrap_auroc(np.array([scores], dtype=np.float64).T, np.array(labels, dtype=np.float64), draws=5)
+    assert ((drawn >= 0) & (drawn <= 1)).all()
 
 
 @pytest.mark.parametrize("method", ["delong", "bootstrap"])
@@ -97,60 +104,142 @@ def test_data_without_spread_claims_little(method: Any) -> None:
     assert 0.5 in constant
 
 
-# TPR at FPR, FPR at TPR
+# Bootstrap: shared draws, clusters
 
 
-def roc_points(scores: Floats, labels: Floats) -> list[tuple[float, float]]:
-    """(FPR, TPR) of every threshold, one at a time."""
-    positive, negative = scores[labels == 1], scores[labels == 0]
-    return [(float((negative >= c).mean()), float((positive >= c).mean())) for c in [*np.unique(scores), math.inf]]
+def test_draws_equal_resampling_by_hand() -> None:
+    """Every draw's AUROC is that of the documents drawn, repeated as often, undefined ones left out."""
+    scores, labels = random_case(8)
+    scores[::7] = np.nan
+    both = np.column_stack([scores, -scores])
+    drawn = bootstrap_auroc(both, labels, draws=30, seed=5)
+    assert drawn[1] == pytest.approx(1 - drawn[0])  # the same draws for every score
+    counts = np.concatenate([*bootstrap._draws(labels, None, 30, 5)])
+    assert (counts[:, labels == 1].sum(axis=1) == (labels == 1).sum()).all()
+    for row, found in zip(counts, drawn[0], strict=True):
+        repeated = np.repeat(np.arange(labels.size), row)
+        repeated = repeated[~np.isnan(scores[repeated])]
+        assert found == pytest.approx(roc_auc_score(labels[repeated], scores[repeated]), abs=1e-12)
+
+
+def test_clusters_are_drawn_whole_from_their_kind() -> None:
+    labels = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 1, 0], dtype=np.float64)
+    clusters = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
+    (counts,) = bootstrap._draws(labels, clusters, 200, 0)
+    assert (counts[:, ::2] == counts[:, 1::2]).all()
+    assert (counts.reshape(200, 3, 4).sum(axis=2) == 4).all()
+    assert set(counts.ravel()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("method", ["delong", "bootstrap"])
+def test_clusters_of_one_change_nothing(method: Any) -> None:
+    scores, labels = random_case(9)
+    alone = auroc_interval(scores, labels, method=method, clusters=np.arange(labels.size) * 3)
+    missing = auroc_interval(scores, labels, method=method, clusters=np.full(labels.size, np.nan))
+    plain = auroc_interval(scores, labels, method=method)
+    if method == "delong":  # t with many degrees of freedom instead of normal
+        assert delong_error(scores, labels, np.arange(labels.size)) == pytest.approx(delong_error(scores, labels))
+    assert (alone.low, alone.high) == pytest.approx((plain.low, plain.high), abs=0.02)
+    assert missing == alone
+
+
+def clustered_by_the_book(scores: Floats, labels: Floats, clusters: Floats) -> float:
+    """Obuchowski's error, sums written out: V10 and V01 of each document, S10, S01 and S11 over clusters."""
+    x, y = labels == 1, labels == 0
+    m, n = x.sum(), y.sum()
+    psi = (scores[x][:, None] > scores[y]) + 0.5 * (scores[x][:, None] == scores[y])
+    v10, v01, theta = psi.mean(axis=1), psi.mean(axis=0), psi.mean()
+    rows = []
+    for cluster in np.unique(clusters):
+        a, b = clusters[x] == cluster, clusters[y] == cluster
+        rows.append((v10[a].sum() - a.sum() * theta, v01[b].sum() - b.sum() * theta, a.any(), b.any()))
+    i, i10, i01 = len(rows), sum(r[2] for r in rows), sum(r[3] for r in rows)
+    s10 = i10 / ((i10 - 1) * m) * sum(r[0] ** 2 for r in rows)
+    s01 = i01 / ((i01 - 1) * n) * sum(r[1] ** 2 for r in rows)
+    s11 = i / (i - 1) * sum(r[0] * r[1] for r in rows)
+    return math.sqrt(s10 / m + s01 / n + 2 * s11 / (m * n))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_clustered_error_equals_obuchowski(seed: int) -> None:
+    scores, labels = random_case(seed + 100)
+    clusters = np.random.default_rng(seed).integers(0, 12, labels.size).astype(np.float64)
+    expected = clustered_by_the_book(scores, labels, clusters)
+    assert delong_error(scores, labels, clusters) == pytest.approx(expected, rel=1e-9)
+
+
+# Tests
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_operating_points_equal_brute_force_and_sklearn(seed: int) -> None:
-    scores, labels = random_case(seed)
-    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
-    for level in (0.0, *FPR_LEVELS, 0.1, 0.25, 1 / 3, 0.5, 1.0):
-        found = tpr_at_fpr(scores, labels, level)
-        assert found == max(t for f, t in roc_points(scores, labels) if f <= level)
-        assert found == pytest.approx(tpr[fpr <= level].max())
-        if level > 0:
-            found = fpr_at_tpr(scores, labels, level)
-            assert found == min(f for f, t in roc_points(scores, labels) if t >= level)
-            assert found == pytest.approx(fpr[tpr >= level].min())
+def test_p_value_equals_scipy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = (np.round(rng.normal(size=int(rng.integers(9, 80))), seed % 3) for _ in range(2))
+    found = auroc_p_value(np.r_[x, y], np.repeat([1, 0], [x.size, y.size]))
+    assert found == pytest.approx(mannwhitneyu(x, y, alternative="greater").pvalue)
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40).filter(
-        lambda rows: len({label for _, label in rows}) == 2
-    ),
-    st.sampled_from([0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0]),
-)
-def test_laws(rows: list[tuple[int, bool]], level: float) -> None:
-    scores = np.array([score for score, _ in rows], dtype=np.float64)
-    labels = np.array([label for _, label in rows], dtype=np.float64)
-    area = auroc(scores, labels)
-    assert auroc(-scores, labels) == pytest.approx(1 - area)
-    assert auroc(scores, 1 - labels) == pytest.approx(1 - area)
-    assert auroc(np.exp(scores), labels) == area  # only the order counts
-    assert tpr_at_fpr(np.exp(scores), labels, level) == tpr_at_fpr(scores, labels, level)
-    assert tpr_at_fpr(scores, labels, 1.0) == 1.0
-    assert area in auroc_interval(scores, labels)
-    assert tpr_at_fpr(scores, labels, level) in tpr_at_fpr_interval(scores, labels, level, draws=20)
+def test_p_values_of_few_documents_are_exact() -> None:
+    """Without ties from the exact distribution, with ties (and an infinity) from permutations."""
+    assert auroc_p_value([3, 2, 1, 0], [1, 1, 0, 0]) == pytest.approx(1 / 6)
+    x, y = np.array([2.0, 2, 1, np.inf]), np.array([1.0, 0, 2, -np.inf, 0])
+    found = auroc_p_value(np.r_[x, y], np.repeat([1, 0], [4, 5]))
+    exact = permutation_test(
+        (np.array([5.0, 5, 3, 9]), np.array([3.0, 1, 5, 0, 1])),  # the same order, finite
+        lambda a, b: mannwhitneyu(a, b).statistic,
+        vectorized=False,
+        alternative="greater",
+        n_resamples=np.inf,
+    )
+    assert found == pytest.approx(exact.pvalue, abs=0.015)
+    assert auroc_p_value([1, 1, 1], [1, 0, 0]) == 1.0
 
 
-def test_a_tie_is_one_threshold() -> None:
-    scores, labels = [2, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 1]
-    assert tpr_at_fpr(scores, labels, 0.24) == 1 / 4  # the next threshold takes a negative along: 3 / 4 at 1 / 4
-    assert tpr_at_fpr(scores, labels, 0.25) == 3 / 4
+def test_p_value_of_a_score_that_runs_the_wrong_way_is_no_finding() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat([1.0, 0.0], 100)
+    assert auroc_p_value(rng.normal(-labels, 1), labels) > 0.999
 
 
-def test_tpr_interval_is_at_least_clopper_pearson() -> None:
-    """No positive above the best negative: the bootstrap alone would say [0, 0]."""
-    scores, labels = np.r_[np.zeros(20), np.ones(20)], np.repeat([1, 0], 20)
-    interval = tpr_at_fpr_interval(scores, labels, 0.01)
-    assert (interval.low, interval.high) == (0.0, pytest.approx(float(beta.ppf(0.975, 1, 20))))
+def test_paired_comparison_equals_the_covariance_of_delong() -> None:
+    """z = difference / sqrt(var + var - 2 cov), the covariance over documents of each class."""
+    rng = np.random.default_rng(4)
+    labels = np.repeat([1.0, 0.0], [60, 80])
+    first = np.round(rng.normal(labels, 1), 1)
+    second = np.round(0.6 * first + rng.normal(0.2 * labels, 0.8), 1)
+    x, y = labels == 1, labels == 0
+    v = [
+        [(s[x][:, None] > s[y]).mean(axis=a) + (s[x][:, None] == s[y]).mean(axis=a) / 2 for a in (1, 0)]
+        for s in (first, second)
+    ]
+    covariance = sum(np.cov(v[0][k], v[1][k]) / size for k, size in ((0, 60), (1, 80)))
+    error = math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    found = compare_auroc(first, second, labels)
+    assert found.difference == pytest.approx(roc_auc_score(labels, first) - roc_auc_score(labels, second))
+    assert found.p_value == pytest.approx(2 * norm.sf(abs(found.difference) / error))
+    assert found.interval.high - found.interval.low == pytest.approx(2 * norm.ppf(0.975) * error)
+
+
+def test_comparison_is_on_documents_where_both_are_defined() -> None:
+    labels = [1, 1, 1, 0, 0, 0]
+    found = compare_auroc([3, None, 1, 2, 0, 0], [None, 1, 1, 0, math.nan, 0], labels)
+    assert (found.n_positive, found.n_negative) == (1, 2)
+    assert found.difference == pytest.approx(0.5 - 1)
+    empty = compare_auroc([1, None, None, 1, 1, 1], [None, 1, 1, 1, 1, 1], labels)
+    assert (empty.n_positive, empty.n_negative) == (0, 3)
+    assert math.isnan(empty.difference)
+    assert math.isnan(empty.p_value)
+
+
+def test_a_score_equals_itself_and_its_opposite_is_far() -> None:
+    scores, labels = np.arange(40.0), np.repeat([0.0, 1.0], 20)
+    same = compare_auroc(scores, scores, labels)
+    assert (same.difference, same.p_value, same.interval) == (0.0, 1.0, Interval(0.0, 0.0))
+    opposite = compare_auroc(scores, -scores, labels)
+    assert opposite.difference == 1.0
+    assert opposite.p_value == pytest.approx(2 * math.exp(-20 / 2))  # nothing varies: Hoeffding's bound
+    assert opposite.interval.high == 1.0
+    assert opposite.interval.low < 1.0
 
 
 # Coverage: 95 % intervals of scores that mean nothing contain what they should in 93 to 97 % of the draws.
@@ -184,12 +273,50 @@ def test_delong_covers_a_real_difference() -> None:
     assert 0.93 <= covered <= 0.97
 
 
-def test_tpr_interval_covers_the_null() -> None:
-    """At least as often as it says: it is the wider of two intervals."""
-    rng = np.random.default_rng(14)
-    labels = np.repeat([1.0, 0.0], 300)
-    covered = [0.1 in tpr_at_fpr_interval(s, labels, 0.1, draws=300) for s in rng.normal(size=(200, 600))]
-    assert np.mean(covered) >= 0.93
+@pytest.mark.parametrize("mixed", [False, True], ids=["one label a cluster", "both labels in a cluster"])
+def test_clustered_intervals_cover_where_plain_ones_do_not(mixed: bool) -> None:
+    """30 + 30 sources of 8 alike documents; a source that has both labels moves both."""
+    rng = np.random.default_rng(15)
+    labels, sources = np.repeat([1.0, 0.0], 240), np.tile(np.repeat(np.arange(30.0), 8), 2)
+    sources[240:] += 0 if mixed else 30
+    covered, plain, p_values = [], [], []
+    for _ in range(400):
+        shared = rng.normal(size=60)
+        scores = shared[sources.astype(int)] + rng.normal(size=480)
+        covered.append(0.5 in auroc_interval(scores, labels, clusters=sources))
+        plain.append(0.5 in auroc_interval(scores, labels))
+        p_values.append(auroc_p_value(scores, labels, clusters=sources))
+    assert 0.925 <= np.mean(covered) <= 0.975
+    assert 0.02 <= np.mean(np.array(p_values) <= 0.05) <= 0.08
+    assert np.mean(plain) > 0.97 if mixed else np.mean(plain) < 0.8
+
+
+def test_clustered_bootstrap_covers() -> None:
+    rng = np.random.default_rng(16)
+    labels, sources = np.repeat([1.0, 0.0], 200), np.repeat(np.arange(100.0), 4)
+    covered = [
+        0.5
+        in auroc_interval(
+            rng.normal(size=100)[sources.astype(int)] + rng.normal(size=400),
+            labels,
+            method="bootstrap",
+            clusters=sources,
+            draws=300,
+            seed=i,
+        )
+        for i in range(300)
+    ]
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_paired_test_is_calibrated() -> None:
+    """Two scores that are equally good and share most of what they see: p below 5 % in 5 % of the samples."""
+    rng = np.random.default_rng(17)
+    p_values = []
+    for _ in range(1000):
+        shared = rng.normal(NULL_LABELS, 1)
+        p_values.append(compare_auroc(*(shared + rng.normal(0, 0.5, 100) for _ in range(2)), NULL_LABELS).p_value)
+    assert 0.03 <= np.mean(np.array(p_values) <= 0.05) <= 0.07
 
 
 # The whole report
@@ -218,12 +345,63 @@ def test_evaluate_is_seeded_and_in_pieces() -> None:
     assert once.auroc_interval == auroc_interval(scores, labels)
     for point in once.tpr_at_fpr:
         assert point.tpr == tpr_at_fpr(scores, labels, point.level)
-        assert point.interval == tpr_at_fpr_interval(scores, labels, point.level, seed=4)
+        assert point.interval == tpr_at_fpr_interval(scores, labels, point.level)
+    assert once.auroc_bootstrap == auroc_interval(scores, labels, method="bootstrap", seed=4)
+    assert (once.fpr_at_tpr, once.fpr_at_tpr_interval) == (
+        fpr_at_tpr(scores, labels),
+        fpr_at_tpr_interval(scores, labels),
+    )
+    assert once.p_value == auroc_p_value(scores, labels)
+    assert once.against is None
+
+
+def test_report_adjusts_and_compares_with_the_baseline() -> None:
+    rng = np.random.default_rng(18)
+    labels = np.repeat([1.0, 0.0], 50)
+    scores = {name: rng.normal(shift * labels, 1) for name, shift in (("a", 0.0), ("loss", 0.4), ("c", 1.0))}
+    scores["c"][:5] = np.nan
+    results = evaluate(scores, labels, draws=200)
+    p_values = [each.p_value for each in results]
+    assert [each.p_holm for each in results] == holm_adjusted(p_values).tolist()
+    assert [each.p_bh for each in results] == bh_adjusted(p_values).tolist()
+    a, loss, c = results
+    assert loss.against is None
+    assert a.against is not None
+    assert c.against is not None
+    assert (a.against.baseline, c.against.baseline) == ("loss", "loss")
+    assert c.against.delong == compare_auroc(scores["c"], scores["loss"], labels)
+    assert (c.against.delong.n_positive, a.against.delong.n_positive) == (45, 50)
+    holm = holm_adjusted([each.against.delong.p_value for each in (a, c) if each.against])
+    assert [a.against.p_holm, c.against.p_holm] == holm.tolist()
+    # The bootstrap of a difference is on the common documents, and close to DeLong's.
+    masked = np.column_stack([scores["c"], np.where(np.isnan(scores["c"]), np.nan, scores["loss"])])
+    first, second = bootstrap_auroc(masked, labels, draws=200)
+    assert c.against.bootstrap.low == pytest.approx(np.quantile(first - second, 0.025))
+    assert c.against.bootstrap.low == pytest.approx(c.against.delong.interval.low, abs=0.05)
+
+
+def test_report_needs_a_baseline_that_is_there() -> None:
+    labels = [1, 0, 1, 0]
+    with pytest.raises(ValueError, match="no score 'zlib' to compare with; evaluated are a"):
+        evaluate({"a": [1, 2, 3, 4]}, labels, baseline="zlib")
+    (first, second) = evaluate({"b": [1, 2, 3, 4], "a": [4, 3, 2, 1]}, labels, draws=0)
+    assert first.against is None
+    assert second.against is not None
+    assert second.against.baseline == "b"
+    assert math.isnan(second.auroc_bootstrap.low)
+    assert evaluate({}, labels) == []
+
+
+def test_report_of_one_class_says_so() -> None:
+    (only,) = evaluate({"a": [1.0, 2.0]}, [0, 0], draws=10)
+    assert (only.n_positive, only.n_negative) == (0, 2)
+    assert all(math.isnan(value) for value in (only.auroc, only.p_value, only.p_holm, only.fpr_at_tpr))
+    assert math.isnan(only.auroc_bootstrap.low)
 
 
 def test_many_documents_are_resampled_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, labels = random_case(5)
-    monkeypatch.setattr("operators.evaluate._CELLS", 7 * len(scores))
+    monkeypatch.setattr("operators.evaluation.bootstrap._CELLS", 7 * len(scores))
     interval = auroc_interval(scores, labels, method="bootstrap", draws=400)
     assert auroc(scores, labels) in interval
     assert 0 < interval.low < interval.high < 1

@@ -1,0 +1,229 @@
+"""`assay dataset-inference`: was a set of documents trained on, judged as a whole from all scores of a run?
+
+    suspect, held out: conditions on one run, or two runs of one model
+      --> scores both have [N, F] --> p-value, out of sample (operators.evaluation.dataset_inference)
+      --> halves of the held-out set told apart: how often? | blind baselines on the same two sets
+
+What may make the p-value mean something else than training is printed with it, as warnings and notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.query import check_lake, check_run
+from operators.blind import COLUMNS, BlindResult, BlindSettings, blind_baseline
+from operators.evaluation.dataset_inference import (
+    DatasetInference,
+    FalsePositives,
+    dataset_inference,
+    false_positive_rate,
+)
+from operators.evaluation.documents import Documents, read_documents, read_texts
+from operators.evaluation.features import Features, document_features
+from operators.evaluation.run_scores import reading
+from pipelines.config import ConfigError
+
+if TYPE_CHECKING:
+    import duckdb
+
+BLIND_DOCUMENTS = 10_000  # of a set: a blind baseline of that many is as sure as it needs to be
+SPLITS_IN_ALL = 1_000  # of the held-out halves: draws times splits, whatever is asked for
+
+_SUSPECT, _HELD_OUT = "label = 1", "label = 0"
+_SAME = ("model_fingerprint", "tokenizer_fingerprint", "context", "stride", "bos_prepended", "dtype", "transform")
+_MUST_BE_SAME = _SAME[:2]
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """What is to be compared, as the flags of `assay dataset-inference` say it.
+
+    `suspect` and `held_out` are SQL conditions on `documents`: labels 1 and 0 by default, all documents where
+    `held_out_run` names a run of its own. `draws` of halves of the held-out set; 0 leaves them out.
+    """
+
+    lake: str
+    run_id: str
+    suspect: str | None = None
+    held_out: str | None = None
+    held_out_run: str | None = None
+    families: Sequence[str] = ()
+    scores: Sequence[str] = ()
+    references: Sequence[str] = ()
+    splits: int = 1
+    seed: int = 0
+    draws: int = 200
+    parity: bool = False
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def second_run(self) -> str:
+        return self.held_out_run or self.run_id
+
+    @property
+    def conditions(self) -> tuple[str, str]:
+        """Of the suspect and of the held-out set."""
+        alone = self.held_out_run is not None
+        return self.suspect or ("true" if alone else _SUSPECT), self.held_out or ("true" if alone else _HELD_OUT)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What was found. `families` of the features, in their order; `no_blind`: why there are no blind baselines;
+    `about_runs`: what is to be said of the runs themselves."""
+
+    options: InferenceOptions
+    result: DatasetInference
+    families: tuple[str, ...]
+    halves: FalsePositives | None
+    blind: Sequence[BlindResult]
+    no_blind: str
+    about_runs: tuple[str, ...]
+
+
+def run_dataset_inference(options: InferenceOptions, fmt: str, output: Path | None) -> None:
+    """Compare the sets, and print or write what was found.
+
+    Raises:
+        ConfigError: no such lake or run, sets that overlap or are too small, runs of two models, or no score.
+        ScoreError: as `operators.scores.plan_scores`.
+        QueryError: a condition failed.
+    """
+    from jobs.dataset_inference_report import show
+
+    show(infer(options), fmt, output)
+
+
+def infer(options: InferenceOptions) -> Inference:
+    """All numbers and notes of one comparison.
+
+    Raises:
+        ConfigError, ScoreError, QueryError: as `run_dataset_inference`.
+    """
+    check_lake(options.lake, options.storage_options)
+    for run_id in dict.fromkeys((options.run_id, options.second_run)):
+        check_run(options.lake, run_id, options.storage_options)
+    how: dict[str, Any] = {"splits": options.splits, "seed": options.seed, "parity": options.parity}
+    with reading(options.lake, options.storage_options) as connection:
+        about_runs = tuple(_about_runs(connection, options))
+        sets = _sets(options)
+        features = _features(connection, options, sets)
+        texts = _texts(connection, options, sets)
+    suspect, held_out, names, families = _common(*features)
+    try:
+        result = dataset_inference(suspect, held_out, names=names, **how)
+        draws = min(options.draws, max(1, SPLITS_IN_ALL // options.splits))
+        halves = false_positive_rate(held_out, draws=draws, **how) if draws and len(held_out) >= 8 else None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    blind, no_blind = _blind(texts, options.seed)
+    return Inference(options, result, families, halves, blind, no_blind, about_runs)
+
+
+# Reading
+
+
+def _about_runs(connection: duckdb.DuckDBPyConnection, options: InferenceOptions) -> Iterator[str]:
+    """Warnings: a run that is not whole, and what two runs do not share.
+
+    Raises:
+        ConfigError: that is the model or the tokenizer.
+    """
+    runs = [options.run_id, options.second_run]
+    sql = f"select run_id, state, {', '.join(_SAME)} from runs where run_id = $a or run_id = $b"
+    rows = connection.sql(sql, params=dict(zip("ab", runs, strict=True))).to_arrow_table()
+    by_run = {row["run_id"]: row for row in rows.to_pylist()}
+    for run_id in by_run:
+        if by_run[run_id]["state"] != "finished":
+            yield f"warning: run {run_id} is {by_run[run_id]['state']}: only what is scored so far is in these numbers"
+    for name in _SAME:
+        first, second = (by_run[run_id][name] for run_id in runs)
+        if first == second:
+            continue
+        said = f"{name} of {runs[0]} is {first}, of {runs[1]} {second}"
+        if name in _MUST_BE_SAME:
+            raise ConfigError(f"{said}: the sets must be scored by one model, or its scores say nothing about them")
+        yield f"warning: {said}: that alone may make the sets differ"
+
+
+def _sets(options: InferenceOptions) -> tuple[Documents, Documents]:
+    """The suspect and the held-out documents."""
+    sets = []
+    for run_id, condition in zip((options.run_id, options.second_run), options.conditions, strict=True):
+        label = f"coalesce((\n{condition}\n), false)"
+        try:
+            every = read_documents(options.lake, run_id, label=label, storage_options=options.storage_options)
+        except ValueError as error:
+            if type(error) is not ValueError:
+                raise
+            raise ConfigError(f"{condition!r} is no condition: {error}") from None
+        sets.append(every.where(every.labels == 1))
+    both = np.intersect1d(sets[0].doc_ids, sets[1].doc_ids).size
+    if both:
+        raise ConfigError(f"{both:,} documents are in both sets: change --suspect or --held-out so that none is")
+    for name, some, condition in zip(("suspect", "held-out"), sets, options.conditions, strict=True):
+        if not len(some):
+            raise ConfigError(
+                f"no {name} document: none has {condition!r}. Say which are: --{name} \"domain = 'news'\""
+            )
+    return sets[0], sets[1]
+
+
+def _features(
+    connection: duckdb.DuckDBPyConnection, options: InferenceOptions, sets: tuple[Documents, Documents]
+) -> tuple[Features, Features]:
+    """Scores of both sets; learned ones never, as they were made from labels."""
+    asked = {"names": options.scores or None, "families": options.families or None, "references": options.references}
+    if options.held_out_run is None:  # one scan for both
+        ids = np.concatenate([some.doc_ids for some in sets])
+        both = document_features(connection, options.run_id, ids, lake=options.lake, **asked)  # type: ignore[arg-type]
+        rows = slice(0, len(sets[0])), slice(len(sets[0]), None)
+        first, second = (replace(both, doc_ids=both.doc_ids[part], values=both.values[part]) for part in rows)
+        return first, second
+    first, second = (
+        document_features(connection, run_id, some.doc_ids, lake=options.lake, **asked)  # type: ignore[arg-type]
+        for run_id, some in zip((options.run_id, options.held_out_run), sets, strict=True)
+    )
+    return first, second
+
+
+def _common(
+    first: Features, second: Features
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], tuple[str, ...], tuple[str, ...]]:
+    """Both matrices with the variants that both have and that are defined somewhere, their names and families."""
+    kept = []
+    for i, name in enumerate(first.variants):
+        j = second.variants.index(name) if name in second.variants else None
+        if j is not None and not (np.isnan(first.values[:, i]).all() and np.isnan(second.values[:, j]).all()):
+            kept.append((name, i, j))
+    if not kept:
+        raise ConfigError("no score is there for both sets: `assay scores --list` lists what there is")
+    names, left, right = zip(*kept, strict=True)
+    families = tuple(first.families[i] for i in left)
+    return first.values[:, list(left)], second.values[:, list(right)], names, families
+
+
+def _texts(
+    connection: duckdb.DuckDBPyConnection, options: InferenceOptions, sets: tuple[Documents, Documents]
+) -> pa.Table:
+    """What the blind baselines read of both sets, labelled 1 and 0."""
+    tables = []
+    for run_id, some, label in zip((options.run_id, options.second_run), sets, (1.0, 0.0), strict=True):
+        labelled = Documents(some.doc_ids, np.full(len(some), label), some.n_bytes)
+        tables.append(read_texts(connection, run_id, labelled, COLUMNS, most=BLIND_DOCUMENTS)[1])
+    return pa.concat_tables(tables)
+
+
+def _blind(texts: pa.Table, seed: int) -> tuple[Sequence[BlindResult], str]:
+    """The blind baselines on the two sets, or why there are none."""
+    try:
+        return blind_baseline(texts, BlindSettings(seed=seed)), ""
+    except ValueError as error:
+        return (), str(error)

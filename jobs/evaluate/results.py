@@ -1,0 +1,123 @@
+"""What an evaluation found, and what has to be said with it: warnings and notes, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.blind import BlindResult
+from operators.evaluation import Evaluation, Floats, Interval, Matched
+from operators.evaluation.documents import Documents
+from operators.scores import Missing
+
+FEW_CLUSTERS = 20  # of a class: intervals over fewer are rough
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Label 1 against label 0, by every score. `values`: name -> [N] of `documents`, which all have a label."""
+
+    run_id: str
+    state: str
+    label: str
+    cluster: str | None
+    documents: Documents
+    n_unlabelled: int
+    values: Mapping[str, Floats] = field(repr=False)
+    evaluations: Sequence[Evaluation]
+    matched: Mapping[str, Matched]
+    n_pairs: int
+    blind: Sequence[BlindResult]
+    no_blind: str
+    missing: Sequence[Missing]
+    draws: int
+    seed: int
+
+    @property
+    def n_positive(self) -> int:
+        return self.documents.count(1)
+
+    @property
+    def n_negative(self) -> int:
+        return self.documents.count(0)
+
+    def n_clusters(self, label: int) -> int:
+        """Clusters that hold a document of this label; one that is missing is its own."""
+        if self.documents.clusters is None:
+            return self.documents.count(label)
+        chosen = self.documents.clusters[self.documents.labels == label]
+        missing = np.isnan(chosen)
+        return int(np.unique(chosen[~missing]).size + missing.sum())
+
+    def notes(self) -> list[str]:
+        """Warnings first, each a sentence or two."""
+        return [*self._blind_notes(), *self._document_notes(), *self._score_notes()]
+
+    def _blind_notes(self) -> Iterator[str]:
+        for each in sorted(self.blind, key=lambda result: not result.is_flagged):
+            found = f"blind {each.features} separate the classes with AUROC {each.auroc:.3f} ({span(each.interval)})"
+            if each.is_flagged:
+                yield (
+                    f"warning: {found} and never see the model. The labels mark two kinds of text: an AUROC above says "
+                    "little about membership."
+                )
+            elif each.is_doubtful:
+                yield f"note: {found}, a little above chance: the classes may be two kinds of text."
+        if self.no_blind:
+            yield f"note: no blind baseline: {self.no_blind}"
+        elif not any(each.features == "words" for each in self.blind):
+            yield "note: texts were dropped, so there is no blind baseline on words"
+
+    def _document_notes(self) -> Iterator[str]:
+        if self.state != "finished":
+            yield f"warning: the run is {self.state}: only the documents scored so far are in these numbers"
+        if self.n_unlabelled:
+            yield f"note: {self.n_unlabelled:,} documents without a label were left out"
+        if self.cluster is not None:
+            fewest = min(self.n_clusters(0), self.n_clusters(1))
+            kind = "note: intervals and p-values are over clusters"
+            found = f"{self.n_clusters(1):,} of label 1 and {self.n_clusters(0):,} of label 0"
+            yield f"{kind} by {self.cluster}: {found}" + ("; so few make them rough" * (fewest < FEW_CLUSTERS))
+        if self.n_pairs < min(self.n_positive, self.n_negative) / 2:
+            yield (
+                f"note: only {self.n_pairs:,} pairs of documents have the same length (within 5 %): the classes' "
+                "lengths hardly overlap"
+            )
+
+    def _score_notes(self) -> Iterator[str]:
+        for each in self.evaluations:
+            if each.undefined_positive or each.undefined_negative:
+                found = f"{each.undefined_positive:,} documents of label 1 and {each.undefined_negative:,} of label 0"
+                yield f"note: {each.name} is not defined for {found}; they are left out of its row"
+        levels = [point.level for point in self.evaluations[0].tpr_at_fpr if point.level * self.n_negative < 1]
+        if levels:
+            named = " and ".join(f"{level:.3g}" for level in levels)
+            yield (
+                f"note: FPR moves in steps of 1/{self.n_negative}: at {named} the TPR is the one without any false "
+                "alarm in the sample"
+            )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Unlabelled documents against those of label 0: by score, [N] of the documents in question."""
+
+    run_id: str
+    fdr: float
+    smoothed: bool
+    doc_ids: npt.NDArray[np.int64]
+    keys: Mapping[int, str]
+    calibration: Mapping[str, Floats]
+    values: Mapping[str, Floats]
+    p_values: Mapping[str, Floats]
+    adjusted: Mapping[str, Floats]
+    selected: Mapping[str, npt.NDArray[np.bool_]]
+    missing: Sequence[Missing]
+
+
+def span(interval: Interval) -> str:
+    """An interval as it is printed."""
+    return f"{interval.low:.3f} .. {interval.high:.3f}"

@@ -1,0 +1,265 @@
+r"""`assay evaluate`: how well the scores of a run tell its labelled documents apart, and what that may be worth.
+
+    documents, labels --> scores --> label 1 against 0: intervals, adjusted tests, matched lengths --> table, CSV, JSON
+                      \-> texts ---> blind baselines: what a classifier sees that never sees the model
+                      \-> scores of unlabelled documents against label 0: conformal p-values, BH --> a list
+
+Nothing is chosen here: scores come oriented, every one that was tested counts in the adjusted p-values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from jobs.evaluate.output import show_labelled, show_selection
+from jobs.evaluate.results import Labelled, Selection
+from jobs.query import check_lake, check_run
+from operators.blind import COLUMNS, BlindResult, BlindSettings, blind_baseline
+from operators.evaluation import (
+    DRAWS,
+    FPR_LEVELS,
+    Floats,
+    benjamini_hochberg,
+    bh_adjusted,
+    conformal_p_values,
+    evaluate,
+    match_lengths,
+    matched_auroc,
+)
+from operators.evaluation.documents import LABEL, Documents, read_documents, read_keys, read_texts
+from operators.evaluation.run_scores import RunScores, reading, run_scores
+from pipelines.config import ConfigError
+
+BLIND_DOCUMENTS = 10_000  # of a class: a blind baseline of that many is as sure as it needs to be
+_DRAWN_CELLS = 40_000_000  # draws times documents of a score: one or two seconds each
+_FEWEST_DRAWS = 200  # that a percentile of 2.5 % can be taken of
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What is to be evaluated, as the flags of `assay evaluate` say it.
+
+    `draws`: None takes 2,000, fewer over 20,000 documents, and none over 200,000, where DeLong's intervals and the
+    bootstrap's are the same to three digits. `smooth`: random places among equals in conformal p-values.
+    """
+
+    lake: str
+    run_id: str
+    families: Sequence[str] = ()
+    scores: Sequence[str] = ()
+    references: Sequence[str] = ()
+    label: str = LABEL
+    cluster: str | None = None
+    baseline: str | None = None
+    levels: Sequence[float] = FPR_LEVELS
+    draws: int | None = None
+    seed: int = 0
+    held_out: bool = False
+    fdr: float = 0.1
+    smooth: bool = False
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+def parse_levels(text: str) -> tuple[float, ...]:
+    """The rates of `--fpr`, ascending.
+
+    Raises:
+        ConfigError: one is not a number.
+    """
+    try:
+        return tuple(sorted({float(part) for part in text.split(",")}))
+    except ValueError:
+        raise ConfigError(f"--fpr {text!r}: expected numbers with commas, such as 0.001,0.01,0.05") from None
+
+
+def run_evaluate(options: EvaluateOptions, fmt: str, output: Path | None, figure: Path | None) -> None:
+    """Evaluate, and print or write what was found.
+
+    Raises:
+        ConfigError: no such lake or run; the labels do not allow what is asked; a level is not a share.
+        ScoreError: as `operators.scores.plan_scores`.
+        QueryError: the label's expression failed.
+    """
+    _check(options, figure)
+    check_lake(options.lake, options.storage_options)
+    check_run(options.lake, options.run_id, options.storage_options)
+    documents = _documents(options)
+    if options.held_out or _only_held_out(documents):
+        show_selection(select_members(options, documents), fmt, output)
+        return
+    result = evaluate_labelled(options, documents)
+    if figure is not None:
+        from jobs.evaluate.figure import draw_roc
+
+        draw_roc(figure, result.values, result.documents.labels, result.evaluations)
+    show_labelled(result, fmt, output)
+
+
+def evaluate_labelled(options: EvaluateOptions, documents: Documents) -> Labelled:
+    """Label 1 against label 0, by every score.
+
+    Raises:
+        ConfigError: a class is empty, there is no score, or none is called like the baseline.
+        ScoreError: as `operators.scores.plan_scores`.
+    """
+    positives, negatives = documents.count(1), documents.count(0)
+    if not positives or not negatives:
+        raise ConfigError(_no_classes(options, documents))
+    known = documents.where(~np.isnan(documents.labels))
+    with reading(options.lake, options.storage_options) as connection:
+        scores = _scores(options, known, connection)
+        blind, why_not = _blind(options, known, connection)
+        state = _state(options.run_id, connection)
+    columns = scores.columns()
+    draws = _draws(len(known)) if options.draws is None else options.draws
+    try:
+        evaluations = evaluate(
+            columns, known.labels, clusters=known.clusters, baseline=options.baseline, levels=options.levels,
+            draws=draws, seed=options.seed,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    pairs = match_lengths(known.n_bytes, known.labels, seed=options.seed)
+    matched = {name: matched_auroc(values, known.labels, pairs, known.clusters) for name, values in columns.items()}
+    return Labelled(
+        run_id=options.run_id,
+        state=state,
+        label=options.label,
+        cluster=options.cluster,
+        documents=known,
+        values=columns,
+        evaluations=evaluations,
+        matched=matched,
+        n_pairs=len(pairs),
+        blind=blind,
+        no_blind=why_not,
+        missing=scores.missing,
+        draws=draws,
+        seed=options.seed,
+        n_unlabelled=len(documents) - len(known),
+    )
+
+
+def select_members(options: EvaluateOptions, documents: Documents) -> Selection:
+    """Unlabelled documents that score too high for held-out ones (label 0), by every score.
+
+    Raises:
+        ConfigError: there is no document of label 0, or none without a label.
+        ScoreError: as `operators.scores.plan_scores`.
+    """
+    held_out, asked = documents.labels == 0, np.isnan(documents.labels)
+    if not held_out.any() or not asked.any():
+        raise ConfigError(
+            f"{_counted(documents)}: --held-out compares documents without a label with those of label 0, "
+            'and needs both. Give held-out documents label 0, or say where they are: --label "case when domain = '
+            "'held-out' then 0 end\""
+        )
+    with reading(options.lake, options.storage_options) as connection:
+        scores = _scores(options, documents, connection)
+        columns, wanted = scores.columns(), documents.doc_ids[asked]
+        seed = options.seed if options.smooth else None
+        p_values = {name: _conformal(values[held_out], values[asked], seed) for name, values in columns.items()}
+        selected = {name: benjamini_hochberg(p, options.fdr) for name, p in p_values.items()}
+        keys = read_keys(connection, options.run_id, wanted[np.any([*selected.values()], axis=0)])
+    return Selection(
+        run_id=options.run_id,
+        fdr=options.fdr,
+        smoothed=options.smooth,
+        doc_ids=wanted,
+        keys=keys,
+        calibration={name: values[held_out] for name, values in columns.items()},
+        values={name: values[asked] for name, values in columns.items()},
+        p_values=p_values,
+        adjusted={name: bh_adjusted(p) for name, p in p_values.items()},
+        selected=selected,
+        missing=scores.missing,
+    )
+
+
+def _conformal(calibration: Floats, values: Floats, seed: int | None) -> Floats:
+    """P-values of a score, all undefined where it is for every document of label 0."""
+    if np.isnan(calibration).all():
+        return np.full(values.size, np.nan)
+    return conformal_p_values(calibration, values, seed=seed)
+
+
+def _draws(documents: int) -> int:
+    draws = min(DRAWS, _DRAWN_CELLS // documents)
+    return draws if draws >= _FEWEST_DRAWS else 0
+
+
+def _check(options: EvaluateOptions, figure: Path | None) -> None:
+    faults = [f"--fpr {level:g}: expected a share above 0 and below 1" for level in options.levels if not 0 < level < 1]
+    faults += ["--fpr: name at least one level"] * (not options.levels)
+    faults += [f"--fdr {options.fdr:g}: expected a share above 0 and below 1"] * (not 0 < options.fdr < 1)
+    if figure is not None and figure.suffix.lower() not in (".svg", ".png"):
+        faults.append(f"--figure {figure}: expected a name that ends in .svg or .png")
+    if figure is not None and options.held_out:
+        faults.append("--figure draws ROC curves, which need both labels; --held-out has one")
+    if faults:
+        raise ConfigError("; ".join(faults))
+
+
+def _documents(options: EvaluateOptions) -> Documents:
+    try:
+        return read_documents(
+            options.lake, options.run_id, label=options.label, cluster=options.cluster,
+            storage_options=options.storage_options,
+        )  # fmt: skip
+    except ValueError as error:
+        if type(error) is not ValueError:  # one of ours, with its own meaning
+            raise
+        raise ConfigError(str(error)) from None
+
+
+def _only_held_out(documents: Documents) -> bool:
+    """Whether the labels allow conformal selection and nothing else."""
+    return documents.count(0) > 0 and documents.count(1) == 0 and bool(np.isnan(documents.labels).any())
+
+
+def _no_classes(options: EvaluateOptions, documents: Documents) -> str:
+    """What the labels lack, and how to give it."""
+    how = "or say where they are: --label \"domain = 'train'\""
+    if not documents.count(0) and not documents.count(1):
+        need = f"Score it with --label-column COLUMN (1 member, 0 held out), {how}"
+        return f"run {options.run_id!r} has no labelled documents: nothing to compare its scores with. {need}"
+    lacking = 0 if not documents.count(0) else 1
+    return f"{_counted(documents)}: documents of label {lacking} are needed. Give them that label, {how}"
+
+
+def _counted(documents: Documents) -> str:
+    n_unlabelled = int(np.isnan(documents.labels).sum())
+    return f"{documents.count(1)} documents of label 1, {documents.count(0)} of label 0, {n_unlabelled} without"
+
+
+def _state(run_id: str, connection: duckdb.DuckDBPyConnection) -> str:
+    ((state,),) = connection.execute("select state from runs where run_id = $run_id", {"run_id": run_id}).fetchall()
+    return str(state)
+
+
+def _scores(options: EvaluateOptions, documents: Documents, connection: duckdb.DuckDBPyConnection) -> RunScores:
+    scores = run_scores(
+        connection, options.run_id, documents.doc_ids, names=options.scores, families=options.families,
+        references=options.references, lake=options.lake,
+    )  # fmt: skip
+    if not scores.names:
+        why = "; ".join(map(str, scores.missing)) or "`assay scores --list` lists what there is"
+        raise ConfigError(f"run {options.run_id!r} gives none of the scores asked for: {why}")
+    return scores
+
+
+def _blind(
+    options: EvaluateOptions, known: Documents, connection: duckdb.DuckDBPyConnection
+) -> tuple[list[BlindResult], str]:
+    """The blind baselines, or why there are none."""
+    some, rows = read_texts(connection, options.run_id, known, COLUMNS, most=BLIND_DOCUMENTS)
+    try:
+        return blind_baseline(rows, BlindSettings(seed=options.seed), some.clusters), ""
+    except ValueError as error:
+        return [], str(error)

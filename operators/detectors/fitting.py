@@ -1,0 +1,126 @@
+"""Fits a network to sequences and labels, on a CPU, to the same bits for the same seed.
+
+    fitted documents --> AdamW --> after each pass: loss on the validation documents --> the weights that did best
+
+Nothing else reaches it: the channels' scale too comes from the fitted documents alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from operators.detectors.card import Sequences
+from operators.detectors.networks import make_network
+from operators.detectors.sequences import Mask, Values
+from operators.evaluation.standardise import Floats
+
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 1e-2
+BATCH = 16
+PATIENCE = 10  # passes without a better validation loss, and
+PATIENT_STEPS = 100  # so many steps at least: a pass over few documents is only some
+
+_SCORED_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Weights by name, and the passes over the documents that they took."""
+
+    tensors: dict[str, npt.NDArray[Any]]
+    epochs: int
+
+
+def fit(
+    inputs: Sequences, values: Values, mask: Mask, labels: Floats, validation: Mask, *, epochs: int, seed: int
+) -> Fitted:
+    """Fit a network to documents [N]; those in `validation` [N] tell when to stop and teach nothing else."""
+    with _own_randomness(seed):
+        network = make_network(inputs)
+        seen, held = torch.from_numpy(~validation), torch.from_numpy(validation)
+        tensors = (*_cropped(values, mask), torch.from_numpy(labels.astype(np.float32)))
+        network.scale.fit(tensors[0][seen], tensors[1][seen])  # type: ignore[union-attr,operator]
+        return _descend(network, [t[seen] for t in tensors], [t[held] for t in tensors], epochs)
+
+
+def _descend(network: nn.Module, seen: list[Tensor], held: list[Tensor], epochs: int) -> Fitted:
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    best = Fitted(_copy(network), 0)
+    best_loss = _loss(network, held)
+    for epoch in range(1, epochs + 1):
+        network.train()
+        for chosen in torch.randperm(len(seen[0])).split(BATCH):  # type: ignore[no-untyped-call]
+            optimizer.zero_grad()
+            loss = binary_cross_entropy_with_logits(network(seen[0][chosen], seen[1][chosen]), seen[2][chosen])
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+        loss_held = _loss(network, held)
+        if loss_held < best_loss:
+            best, best_loss = Fitted(_copy(network), epoch), loss_held
+        elif epoch - best.epochs >= max(PATIENCE, PATIENT_STEPS * BATCH // len(seen[0])):
+            break
+    return best
+
+
+def _loss(network: nn.Module, documents: list[Tensor]) -> float:
+    return float(binary_cross_entropy_with_logits(_logits(network, documents[0], documents[1]), documents[2]))
+
+
+def log_odds(network: nn.Module, values: Values, mask: Mask) -> Floats:
+    """Log-odds of label 1 [N]; NaN for a document without a scored token."""
+    with one_thread():
+        odds = _logits(network, *_cropped(values, mask)).double().numpy()
+    return np.where(mask.any(axis=1), odds, np.nan)
+
+
+def _cropped(values: Values, mask: Mask) -> tuple[Tensor, Tensor]:
+    """As tensors, without the positions that no document has."""
+    longest = int(mask.sum(axis=1).max(initial=1))
+    return torch.from_numpy(values[:, :longest]), torch.from_numpy(mask[:, :longest])
+
+
+@torch.no_grad()
+def _logits(network: nn.Module, values: Tensor, mask: Tensor) -> Tensor:
+    network.eval()
+    starts = range(0, len(values), _SCORED_AT_ONCE)
+    return torch.cat([network(*(x[i : i + _SCORED_AT_ONCE] for x in (values, mask))) for i in starts])
+
+
+def _copy(network: nn.Module) -> dict[str, npt.NDArray[Any]]:
+    return {name: tensor.detach().numpy().copy() for name, tensor in network.state_dict().items()}
+
+
+def restore(inputs: Sequences, tensors: Mapping[str, npt.NDArray[Any]]) -> nn.Module:
+    """The network that has these weights."""
+    with _own_randomness(0):  # what it is made with is overwritten, and nobody else's random numbers are used up
+        network = make_network(inputs)
+    network.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()})
+    return network
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch: sums come out the same, and problems this small are not faster with more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
