@@ -28,9 +28,20 @@ GPU_SIDE = {
     "huggingface_hub",
     "safetensors",
     "tenacity",  # imported when object storage is first asked
+    "pygments",  # imported when code is lexed
 }
 TRITON_SIDE = {"kernel.py", "fused.py", "launch.py"}  # imported where the kernel is wanted and the package is there
-QUERY_SIDE = {"catalog.py", "duckdb_files.py", "query.py", "scores.py", "evaluate.py", "blind.py", "repeats.py"}
+QUERY_SIDE = {
+    "catalog",
+    "duckdb_files",
+    "query",
+    "scores",
+    "evaluation",
+    "detectors",
+    "frequencies",
+    "blind",
+    "repeats",
+}  # and what lies below
 
 
 def modules(folder: str) -> Iterator[tuple[Path, ast.Module]]:
@@ -61,7 +72,7 @@ def test_imports_go_one_way(layer: str) -> None:
 def test_the_scoring_side_of_operators_needs_few_packages() -> None:
     wrong = []
     for path, tree in modules("operators"):
-        if path.name in QUERY_SIDE:
+        if path.relative_to(ROOT / "operators").parts[0].removesuffix(".py") in QUERY_SIDE:
             continue
         for node in tree.body:  # at import time; functions may import lazily
             for line, name in imports(ast.Module([node], [])):

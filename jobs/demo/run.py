@@ -1,10 +1,10 @@
 """`assay demo`: the main job on real text with known truth, from nothing to an answer.
 
-    corpus -> train on the members -> assay score (the real pipeline) -> scores as SQL -> who was a member?
+    corpus -> train on the members -> assay score, and its companions (`runs`) -> assay scores -> who was a member?
 
-Corpus and model are cached in the folder, the scoring run resumes, so a second call answers in seconds. It prints every
-score with its AUROC and TPR at 5 % FPR and their intervals beside the blind baselines, the most and the least
-surprising passages, and queries to try next.
+Corpus and models are cached in the folder, the runs resume, so a second call answers in seconds. It prints every
+membership score with its AUROC, its TPR at low FPR and their intervals beside the blind baselines, the most and the
+least surprising passages, and queries to try next.
 """
 
 from __future__ import annotations
@@ -20,16 +20,21 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.demo.corpus import CorpusInfo, build_corpus
+from jobs.demo.runs import REFERENCE, RUN, score_all
 from jobs.demo.training import Progress, TrainingInfo, train
-from operators.blind import BlindResult, blind_baseline
+from jobs.evaluate.results import Labelled
+from jobs.evaluate.run import EvaluateOptions, evaluate_labelled
+from jobs.evaluate.tables import WIDTH, print_labelled
 from operators.catalog import connect
-from operators.evaluate import Evaluation, Interval, evaluate
+from operators.evaluation import FPR_LEVELS, Evaluation
+from operators.evaluation.documents import read_documents
+from operators.lake import Lake
 from operators.query import query
-from operators.scores import score_table
-from pipelines.config import ScoreConfig
+from operators.scores import plan_scores
+from operators.scores.kept import keep_scores
 
-FAMILIES = ("membership", "detection")  # scores of which a higher value says "seen"; fit runs the other way
-LEVEL = 0.05  # false-positive rate of the TPR column
+FAMILY = "membership"
+REFERENCE_STEPS = 100  # the other model need not know its texts by heart
 PASSAGE_TOKENS = 24
 QUERIES = (
     (
@@ -72,15 +77,17 @@ def run_demo(folder: Path, seed: int, engine: str) -> list[Evaluation]:
     console = Console(soft_wrap=True)
     corpus = build_corpus(folder, seed=seed)
     _say_corpus(corpus, console)
-    _say_training(_train(corpus, folder / "model", seed), console)
-    lake, run_id = folder / "lake", "demo"
-    _score(corpus.path, folder / "model", lake, run_id, engine, console)
-    results = evaluate_run(lake, run_id)
-    console.print(_results_table(results, _blind(lake, run_id)))
-    _print_verdict(results, console)
-    _print_passages(lake, run_id, console)
+    model, reference, lake = folder / "model", folder / "reference", folder / "lake"
+    _say_training(_train("training", corpus.path, model, seed), console)
+    _train("training another", corpus.background, reference, seed, steps=REFERENCE_STEPS, tokenizer_from=model)
+    score_all(corpus.path, corpus.background, model, reference, lake, engine, lambda said: console.print(Text(said)))
+    _keep_scores(lake)
+    result = evaluate_run(lake)
+    console.print()
+    print_labelled(result, Console(width=None if console.is_terminal else WIDTH, highlight=False))
+    _print_passages(lake, RUN, console)
     _print_queries(lake, console)
-    return results
+    return list(result.evaluations)
 
 
 def _say_corpus(corpus: CorpusInfo, console: Console) -> None:
@@ -88,9 +95,9 @@ def _say_corpus(corpus: CorpusInfo, console: Console) -> None:
     console.print(Text(f"corpus: fragments of this Python's own standard library in {where}"))
 
 
-def _train(corpus: CorpusInfo, folder: Path, seed: int) -> TrainingInfo:
+def _train(what: str, corpus: Path, folder: Path, seed: int, **recipe: Any) -> TrainingInfo:
     """Train with a bar on a terminal; in a log, silence until it is done."""
-    bar = Bar(TextColumn("training"), BarColumn(), TextColumn("{task.description}"), transient=True)
+    bar = Bar(TextColumn(what), BarColumn(), TextColumn("{task.description}"), transient=True)
     with bar:
         task = bar.add_task("", total=1.0)
 
@@ -98,7 +105,7 @@ def _train(corpus: CorpusInfo, folder: Path, seed: int) -> TrainingInfo:
             said = f"step {at.step} of {at.steps}, loss {at.loss:.2f} nats/token, {at.seconds:.0f} s"
             bar.update(task, completed=at.fraction, description=said)
 
-        return train(corpus.path, folder, seed=seed, on_progress=advance)
+        return train(corpus, folder, seed=seed, on_progress=advance, **recipe)
 
 
 def _say_training(info: TrainingInfo, console: Console) -> None:
@@ -114,83 +121,16 @@ def _say_training(info: TrainingInfo, console: Console) -> None:
         )
 
 
-def _score(corpus: Path, model: Path, lake: Path, run_id: str, engine: str, console: Console) -> None:
-    from pipelines.plan import make_plan
-    from pipelines.previous import ResumeError
-    from pipelines.score import score_corpus
-
-    config = ScoreConfig.parse(
-        model=str(model), input=(str(corpus),), lake=str(lake), run_id=run_id, engine=engine,
-        id_column="id", label_column="label", domain_column="domain", keep_columns=("source_file", "line", "copies"),
-    )  # fmt: skip
-    try:
-        plan = make_plan(config)
-    except ResumeError:
-        from operators.lake import Lake
-
-        console.print("corpus or model changed since the last run: scoring anew")
-        Lake(str(lake)).remove_run(run_id)
-        plan = make_plan(config)
-    if plan.finished:
-        console.print(f"scored already: {lake}")
-        return
-    console.print(Text(f"scoring {corpus.name} through the {engine} engine (assay score --model {model} ...)"))
-    ledger = score_corpus(plan)
-    totals = ledger["totals"]
-    console.print(f"scored {totals['documents']:,} documents, {totals['tokens']:,} tokens in {ledger['seconds']:.0f} s")
-
-
-def evaluate_run(lake: Path, run_id: str) -> list[Evaluation]:
-    """Every score of the catalog on the run's labelled documents, most separating first."""
+def _keep_scores(lake: Path) -> None:
+    """As `assay scores` does, for the queries that come next."""
     with connect(lake) as connection:
-        table = score_table(connection, run_id)
-        labels = connection.execute(
-            "select doc_id, label from documents where run_id = $run_id and label is not null order by doc_id",
-            {"run_id": run_id},
-        ).fetchall()
-    ids = {doc_id: place for place, (doc_id, _) in enumerate(labels)}
-    scores: dict[str, list[float | None]] = {}
-    rows = zip(*(table[c].to_pylist() for c in ("family", "score", "doc_id", "value")), strict=True)
-    for family, score, doc_id, value in rows:
-        if doc_id in ids and family in FAMILIES:
-            scores.setdefault(score, [None] * len(ids))[ids[doc_id]] = value
-    results = evaluate(scores, [label for _, label in labels], levels=(LEVEL,))
-    return sorted(results, key=lambda result: -result.auroc)
+        keep_scores(Lake(str(lake)), connection, plan_scores(connection, RUN, references=[REFERENCE]))
 
 
-def _blind(lake: Path, run_id: str) -> list[BlindResult]:
-    rows = query(str(lake), "select * from documents where run_id = $run_id", parameters={"run_id": run_id})
-    return blind_baseline(rows)
-
-
-def _results_table(results: list[Evaluation], blind: list[BlindResult]) -> Table:
-    sizes = f"{results[0].n_positive} members against {results[0].n_negative} held-out documents"
-    table = Table(title=f"\n{sizes}", title_justify="left", box=None, header_style="bold", pad_edge=False)
-    table.add_column("score", no_wrap=True)
-    for name in ("AUROC", "95 % interval", "TPR at 5 % FPR", "95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for result in results:
-        tpr = result.tpr_at_fpr[0]
-        tpr_cells = f"{tpr.tpr:.3f}", _interval(tpr.interval)
-        table.add_row(result.name, f"{result.auroc:.3f}", _interval(result.auroc_interval), *tpr_cells)
-    table.add_section()
-    for baseline in blind:
-        cells = f"{baseline.auroc:.3f}", _interval(baseline.interval), "", ""
-        table.add_row(f"blind: {baseline.features}", *cells, style="dim")
-    return table
-
-
-def _interval(interval: Interval) -> str:
-    return f"{interval.low:.3f} .. {interval.high:.3f}"
-
-
-def _print_verdict(results: list[Evaluation], console: Console) -> None:
-    best = results[0]
-    console.print(
-        f"A random member scores above a random held-out text {best.auroc:.0%} of the time by {best.name}.\n"
-        "The blind rows never see the model: near 0.5 they show that the split itself gives nothing away.",
-        highlight=False,
-    )
+def evaluate_run(lake: Path) -> Labelled:
+    """As `assay evaluate --family membership` does."""
+    options = EvaluateOptions(str(lake), RUN, families=(FAMILY,), references=(REFERENCE,), levels=FPR_LEVELS[1:])
+    return evaluate_labelled(options, read_documents(str(lake), RUN))
 
 
 def _print_passages(lake: Path, run_id: str, console: Console) -> None:
