@@ -5,10 +5,15 @@
 The statistics only have the shape of real ones (skewed entropies, a hundredth of certain tokens, heavy-tailed ranks):
 speed depends on the lengths of documents and the number of different values, not on what the text says. Lengths are
 log-normal around 250 tokens, and one document in ten thousand has 100,000.
+
+A second, smaller lake holds a document of a million tokens. Scores that rank tokens hold each document's in a list, so
+it shows what one document can cost; memory beyond that follows the tokens of the run, which `assay scores` takes by
+ranges of doc_id.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import tempfile
@@ -29,24 +34,34 @@ LONG_TOKENS, LONG_SHARE = 100_000, 1e-4
 MEDIAN_TOKENS, SPREAD = 250, 0.8  # of the log-normal lengths; the spread is that of their logarithm
 TOKEN_BYTES = 5
 
-_MEMBERSHIP = ("loss", "zlib", "min_k", "min_k_plus_plus")
+LONGEST, AROUND_IT = 1_000_000, 0.25  # tokens of the long document, and of the others beside it, as a share of these
+
+_MEMBERSHIP = ("loss", "zlib", "min_k", "min_k_plus_plus", "max_k", "surp", "max_renyi", "polarized_distance")
+_RANKING = ("min_k", "min_k_plus_plus", "min_k, seven ratios", "membership, one scan")
 _WHERE = f"where run_id = '{RUN}'"
 
 Ints = npt.NDArray[np.int64]
 
 
 def bench_query(n_tokens: int, rounds: int) -> None:
-    """Make a lake of about `n_tokens` tokens in a temporary folder and time every question on it `rounds` times."""
+    """Make a lake of about `n_tokens` tokens in a temporary folder and time every question on it `rounds` times.
+
+    The lake with the long document is for peak memory alone; its document has at most half of `n_tokens`.
+    """
     with tempfile.TemporaryDirectory() as scratch:
+        lake, long_lake = f"{scratch}/lake", f"{scratch}/long"
         started = time.perf_counter()
-        documents, tokens = make_lake(f"{scratch}/lake", n_tokens)
+        documents, tokens = make_lake(lake, n_tokens)
         written = tokens / (time.perf_counter() - started) / 1e6
         questions = _questions()
-        with _open(f"{scratch}/lake") as connection:
+        with _open(lake) as connection:
             results = {name: _answer(connection, sql) for name, sql in questions.items()}
             run = {name: _ask(connection, sql) for name, sql in questions.items()}
             timings = take_turns(run, rounds)
-        peaks = {name: peak_extra_bytes(_prepare, f"{scratch}/lake", sql) for name, sql in questions.items()}
+        peaks = {name: peak_extra_bytes(_prepare, lake, sql) for name, sql in questions.items()}
+        longest = min(LONGEST, n_tokens // 2)
+        make_lake(long_lake, int(longest * (1 + AROUND_IT)), longest=longest)
+        long_peaks = {name: peak_extra_bytes(_prepare, long_lake, questions[name]) for name in _RANKING}
     floor = timings["plain GROUP BY"]
     rows, report = [], {}
     for name, timing in timings.items():
@@ -54,39 +69,54 @@ def bench_query(n_tokens: int, rounds: int) -> None:
         defined, total = results[name]
         report[name] = {
             "mtokens": speed, "seconds": timing.seconds, "spread": timing.spread, "over_group_by": timing.ratio(floor),
-            "peak_bytes": peaks[name], "defined": defined, "sum": total,
+            "peak_bytes": peaks[name], "long_peak_bytes": long_peaks.get(name), "defined": defined, "sum": total,
         }  # fmt: skip
-        rows.append([name, f"{speed:,.1f}", f"{timing.spread:.0%}", f"{timing.ratio(floor):.2f}",
-                     f"{peaks[name] / 2**20:,.0f}", f"{defined:,}", f"{total:.6f}"])  # fmt: skip
-    title = f"{tokens:,} tokens in {documents:,} documents, written at {written:.1f} M tokens/s"
-    show(title, ["question", "M tokens/s", "spread", "x GROUP BY", "peak MiB", "defined", "sum"], rows)
-    config = {"tokens": tokens, "documents": documents, "rounds": rounds, "threads": os.cpu_count()}
+        rows.append([name, f"{speed:,.1f}", f"{timing.spread:.0%}", f"{timing.ratio(floor):.2f}", _mib(peaks[name]),
+                     _mib(long_peaks.get(name)), f"{defined:,}", f"{total:.6f}"])  # fmt: skip
+    title = (
+        f"{tokens:,} tokens in {documents:,} documents, written at {written:.1f} M tokens/s; "
+        f"long peak: with a document of {longest:,} tokens"
+    )
+    columns = ["question", "M tokens/s", "spread", "x GROUP BY", "peak MiB", "long peak MiB", "defined", "sum"]
+    show(title, columns, rows)
+    config = {
+        "tokens": tokens, "documents": documents, "longest": longest, "rounds": rounds, "threads": os.cpu_count()
+    }  # fmt: skip
     record("query", report | {"write_mtokens": written}, **config)
+
+
+def _mib(n_bytes: int | None) -> str:
+    return "" if n_bytes is None else f"{n_bytes / 2**20:,.0f}"
 
 
 def _questions() -> dict[str, str]:
     """Each question as one SELECT of scores; those over the tokens do not see the roll-ups."""
-    from operators.scores import load_scores
+    from operators.score_cards import literal, load_scores
 
     cards = load_scores()
 
     def of_tokens(name: str, columns: str = "score") -> str:
         card = cards[name]
-        values = card.bind(run_id=f"'{RUN}'")
+        values = card.bind(run_id=RUN)
         sql = card.body
         for parameter in card.parameters:
-            sql = sql.replace(f"${parameter.name}", str(values[parameter.name]).lower())
+            sql = sql.replace(f"${parameter.name}", literal(values[parameter.name]))
         return f"select {columns} from ({sql})"
 
-    everything = ", ".join(cards["all_scores"].document_scores)
+    together = cards["all_scores"].document_scores
+    rolled_up = {name: cards[name].rollup for name in together if cards[name].rollup}  # at their defaults, so as kept
     return {
         "plain GROUP BY": f"select avg(logprob) as score from tokens {_WHERE} group by doc_id",
         "loss": of_tokens("loss"),
         "min_k": of_tokens("min_k"),
         "min_k_plus_plus": of_tokens("min_k_plus_plus"),
+        "min_k, seven ratios": of_tokens("min_k_ratios"),
         "membership, one scan": of_tokens("all_scores", ", ".join(_MEMBERSHIP)),
-        "all scores, one scan": of_tokens("all_scores", everything),
-        "all scores, kept": f"select {everything} from all_scores('{RUN}')",
+        "all scores, one scan": of_tokens("all_scores", ", ".join(together)),
+        "rolled-up scores, one scan": of_tokens("all_scores", ", ".join(rolled_up)),
+        "rolled-up scores, kept": f"""
+            select {", ".join(f'{rollup} as "{name}"' for name, rollup in rolled_up.items())}
+            from documents {_WHERE}""",
     }
 
 
@@ -122,8 +152,8 @@ def _open(lake: str) -> duckdb.DuckDBPyConnection:
 # The lake
 
 
-def make_lake(root: str, n_tokens: int, seed: int = 0) -> tuple[int, int]:
-    """Write a run of at least `n_tokens` tokens; its numbers of documents and tokens."""
+def make_lake(root: str, n_tokens: int, seed: int = 0, longest: int = 0) -> tuple[int, int]:
+    """Write a run of at least `n_tokens` tokens, the first `longest` in one document; its documents and tokens."""
     from operators.lake import Lake
     from operators.write import PartWriter, WriteOptions
 
@@ -131,7 +161,8 @@ def make_lake(root: str, n_tokens: int, seed: int = 0) -> tuple[int, int]:
     writer = PartWriter(WriteOptions(lake, RUN))
     rng = np.random.default_rng(seed)
     documents = tokens = 0
-    for lengths in _lengths(rng, n_tokens):
+    first = [np.array([longest])] if longest else []
+    for lengths in itertools.chain(first, _lengths(rng, n_tokens - longest)):
         writer(_block(rng, lengths, documents))
         documents, tokens = documents + len(lengths), tokens + int(lengths.sum())
     lake.write_run(RUN, {"run_id": RUN, "state": "interrupted"})

@@ -20,7 +20,7 @@ from operators.lake import Lake
 from pipelines.base_run import inherited
 from pipelines.config import ScoreConfig
 
-RUN, REFERENCE, BACKGROUND = "demo", "demo-reference", "background"
+RUN, REFERENCE, BACKGROUND = "demo", "other", "background"
 SWAPS = 3
 TRANSFORMS = {
     f"{RUN}-lowercase": "lowercase",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.bench import measure, query
 from jobs.bench.query import RUN, bench_query, make_lake
 from operators.catalog import connect
 from operators.lake import Lake
@@ -30,7 +31,10 @@ def test_the_lake_is_sound_and_always_the_same(tmp_path: Path) -> None:
     assert 0 < certain < tokens / 20
 
 
-def test_the_record_holds_speed_and_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_record_holds_speed_and_what_was_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "peak_extra_bytes", lambda *prepared: measure._peak(prepared[0], prepared[1:]))
     bench_query(5_000, 1)
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert printed["benchmark"] == "query"
@@ -38,6 +42,22 @@ def test_the_record_holds_speed_and_what_was_found(capsys: pytest.CaptureFixture
     assert all(entry["mtokens"] > 0 and entry["peak_bytes"] >= 0 for entry in results.values())
     assert results["loss"]["defined"] == results["min_k"]["defined"] == results["plain GROUP BY"]["defined"]
     assert results["loss"]["sum"] == results["plain GROUP BY"]["sum"]
-    together, kept = results["all scores, one scan"], results["all scores, kept"]
+    together, kept = results["rolled-up scores, one scan"], results["rolled-up scores, kept"]
     assert together["defined"] == kept["defined"] == 8 * results["loss"]["defined"]
     assert math.isclose(together["sum"], kept["sum"], rel_tol=1e-9)
+    assert results["min_k, seven ratios"]["defined"] == 7 * results["loss"]["defined"]
+    assert results["membership, one scan"]["defined"] < results["all scores, one scan"]["defined"]
+    assert {name for name, entry in results.items() if entry["long_peak_bytes"] is not None} == {
+        *("min_k", "min_k_plus_plus", "min_k, seven ratios", "membership, one scan")
+    }
+
+
+def test_a_lake_with_a_long_document_holds_it(tmp_path: Path) -> None:
+    documents, tokens = make_lake(str(tmp_path), 15_000, longest=10_000)
+    with connect(tmp_path) as connection:
+        rows = connection.execute("select count(*) from tokens group by doc_id order by 1 desc").fetchall()
+    assert rows[0] == (10_000,)
+    assert sum(n for (n,) in rows) == tokens >= 15_000
+    assert len(rows) == documents > 10
+    question = f"select sum(len(v)) as score from (select list(entropy) as v from tokens where run_id = '{RUN}')"
+    assert measure.peak_extra_bytes(query._prepare, str(tmp_path), question) > 8 * tokens
