@@ -45,27 +45,32 @@ def run_scores(
     scores: Sequence[str] = (),
     references: Sequence[str] = (),
     detectors: Sequence[str] = (),
+    force_detectors: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Run the verb: everything the run can give, or what is named by families, scores and detectors.
 
+    `force_detectors`: apply them also to a run of another model.
+
     Raises:
         ConfigError: there is no lake or no such run, or the run is not finished.
         ScoreError: what is asked for by name does not exist, or cannot be had from this run.
-        QueryError: DuckDB failed on a statement, such as on a parameter out of its range.
+        QueryError: DuckDB failed on a statement.
     """
     import duckdb
 
     from operators.catalog import connect_through, lake_files, open_storage
+    from operators.detectors import apply
     from operators.lake import Lake
     from operators.query import QueryError
     from operators.scores import plan_scores
+    from operators.scores.kept import keep_detector
     from operators.storage.remote import redact
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     check_lake(lake, options)
     store = Lake(lake, options)
-    totals = _finished_run(store, run_id)
+    totals, given = _finished_run(store, run_id), dict(options) if options else None
     files = lake_files(open_storage(lake, options))
     chosen = {"names": scores or None, "families": families or None}
     if detectors and not (scores or families):
@@ -77,7 +82,14 @@ def run_scores(
         ):
             connection.execute("set enable_progress_bar = false")
             plan = plan_scores(connection, run_id, references=references, lake=lake, **chosen)  # type: ignore[arg-type]
-            kept = _keep(store, connection, plan, detectors, totals, options)
+            kept = _keep(store, connection, plan, totals)
+            how: dict[str, Any] = {
+                "references": references,
+                "force": force_detectors,
+                "lake": lake,
+                "storage_options": given,
+            }
+            kept += [keep_detector(store, run_id, apply(each, connection, run_id, **how)) for each in detectors]
             _say(connection, run_id, kept, plan.missing)
     except duckdb.Error as error:
         raise QueryError(redact(str(error), options)) from None
@@ -106,20 +118,12 @@ def _keep(
     lake: Lake,
     connection: duckdb.DuckDBPyConnection,
     plan: ScorePlan,
-    detectors: Sequence[str],
     totals: Mapping[str, Any],
-    options: Mapping[str, Any] | None,
 ) -> list[Kept]:
-    from operators.scores.kept import keep_detector, keep_scores, slices_for
+    from operators.scores.kept import keep_scores, slices_for
 
     slices = slices_for(plan, int(totals.get("tokens", 0)), int(totals.get("documents", 0)))
-    kept = keep_scores(lake, connection, plan, slices) if plan.requests else []
-    for folder in detectors:
-        from operators.detectors import apply
-
-        scores = apply(folder, connection, plan.run_id, storage_options=dict(options) if options else None)
-        kept.append(keep_detector(lake, plan.run_id, scores))
-    return kept
+    return keep_scores(lake, connection, plan, slices) if plan.requests else []
 
 
 def _say(connection: duckdb.DuckDBPyConnection, run_id: str, kept: Sequence[Kept], missing: Sequence[Missing]) -> None:
@@ -186,7 +190,14 @@ def _described(card: Score) -> dict[str, Any]:
         "higher": card.higher_means,
         "needs": needs(card),
         "parameters": [
-            {"name": p.name, "type": p.type, "default": p.default, "description": p.description} for p in card.settings
+            {
+                "name": p.name,
+                "type": p.type,
+                "default": p.default,
+                "range": None if p.range is None else str(p.range),
+                "description": p.description,
+            }
+            for p in card.settings
         ],
         "companions": [
             {"name": c.name, "type": c.type, "kind": c.kind, "transform": c.transform, "such_as": c.such_as}

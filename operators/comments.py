@@ -7,9 +7,11 @@ Comments are what a language calls so, docstrings included, preprocessor directi
 shares at least one byte with it that is not ASCII white space: the indent before `# why` is code, the token `  #` and
 one that starts with the last letter of a comment are not. Tokens of no bytes are in none.
 
-Lexers are regular expressions that some texts drive into quadratic time (65 kB of empty lines: minutes, in C). So a
-text of more than 1 MiB is not lexed, nor any further after a generous limit of processor time. The price: a text right
-at that limit may have flags in one attempt of its block and none in the next; ordinary code is ten times faster.
+Lexers are regular expressions that some texts drive into quadratic time (a long line of words, in Java). So a text of
+more than 1 MiB is not lexed, long white space is shortened first (65 kB of empty lines are minutes, in C), and lexing
+ends at a generous limit of processor time, ten times what ordinary code takes, looked at between a lexer's steps.
+Which side of it a text falls on may differ from one attempt to the next, so an attempt at a block that was written
+before repeats what it found then.
 Shapes: `D` documents, `T` tokens of all of them.
 """
 
@@ -17,8 +19,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
+import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +34,11 @@ from operators.python_comments import UntokenizableError, python_comments
 
 MAX_BYTES = 1 << 20
 BASE_SECONDS, SECONDS_PER_BYTE = 1.0, 2e-5  # of processor time; real code takes 0.3 to 1.2 microseconds a byte
+
+PATIENCE = 20.0  # times as long for a text that was lexed to its end before
+
+_LONG_GAP = re.compile(r"(?<![ \t\n\r\f\v])[ \t\n\r\f\v]{256,}")
+_GAP_ENDS = 100  # characters kept of such a gap at either end, and between them the ends of two lines
 
 _WHITE_SPACE = np.frombuffer(b" \t\n\r\v\f", np.uint8)
 
@@ -57,29 +66,37 @@ def check_language(name: str) -> str:
     return found
 
 
-def comment_spans(text: str, language: str) -> Spans | None:
+def comment_spans(text: str, language: str, patience: float = 1.0) -> Spans | None:
     """First byte and end of every comment and docstring of `text` in UTF-8, ascending and apart; some lexers count the
     end of the line to a comment.
 
-    None where they cannot be told: an unknown language, more than `MAX_BYTES`, or a text that a lexer fails on.
+    None where they cannot be told: an unknown language, more than `MAX_BYTES`, or a text that a lexer fails on or is
+    too slow for; `patience` times the limit is allowed.
     """
     short = _languages().get(language.strip().lower())
     if short is None or len(text) > MAX_BYTES or len(text.encode()) > MAX_BYTES:
         return None
     lexer = _lexer_class(short)()
     try:
-        found = _found(text, lexer, is_python=short == "python")
+        found = _found(text, lexer, is_python=short == "python", patience=patience)
     except Exception:  # hostile text: lexers recurse, loop and fail in ways of their own
         return None
     offsets = _byte_offsets(text)
     return [(int(offsets[start]), int(offsets[stop])) for start, stop in _merged(found)]
 
 
-def in_comment(documents: pa.Table, *, language: str | None = None, language_column: str | None = None) -> pa.Array:
+def in_comment(
+    documents: pa.Table,
+    *,
+    language: str | None = None,
+    language_column: str | None = None,
+    before: Sequence[bool] | None = None,
+) -> pa.Array:
     """Whether each token lies in a comment, `[T]` booleans in the order of the documents' lists, NULL where unknown.
 
     `documents` has `text`, `prompt_bytes`, `attributes`, `byte_start` and `n_bytes`. The language is `language`, or
     what the attribute `language_column` of a document says. Of a document with a prompt, what follows it is code.
+    `before`: whether each document had flags when this block was written before; one without has none again.
     """
     names = [language] * documents.num_rows if language is not None else _attribute(documents, language_column or "")
     flags = []
@@ -88,7 +105,9 @@ def in_comment(documents: pa.Table, *, language: str | None = None, language_col
         text, prompt_bytes, starts, sizes = (documents[column][row] for column in columns)
         encoded = text.as_py().encode()
         first = prompt_bytes.as_py() or 0
-        spans = None if name is None else comment_spans(encoded[first:].decode(), name)
+        spans = None
+        if name is not None and (before is None or before[row]):
+            spans = comment_spans(encoded[first:].decode(), name, 1.0 if before is None else PATIENCE)
         tokens = (np.asarray(column.values, np.int64) for column in (starts, sizes))
         flags.append(_flags(encoded, spans, first, *tokens))
     return pa.concat_arrays(flags) if flags else pa.array([], pa.bool_())
@@ -144,9 +163,9 @@ def _lexer_class(short: str) -> type[Any]:
     return found
 
 
-def _found(text: str, lexer: Lexer, *, is_python: bool) -> Iterable[tuple[int, int]]:
+def _found(text: str, lexer: Lexer, *, is_python: bool, patience: float) -> Iterable[tuple[int, int]]:
     """First character and end of comments, in any order."""
-    stop = time.thread_time() + BASE_SECONDS + SECONDS_PER_BYTE * len(text)
+    stop = time.thread_time() + patience * (BASE_SECONDS + SECONDS_PER_BYTE * len(text))
     if is_python:
         try:
             return [span for span in _timed(python_comments(text), stop) if span is not None]
@@ -158,10 +177,25 @@ def _found(text: str, lexer: Lexer, *, is_python: bool) -> Iterable[tuple[int, i
 def _lexed(text: str, lexer: Lexer, stop: float) -> Iterator[tuple[int, int]]:
     from pygments.token import Comment, String
 
+    places_C = _without_gaps(text)
+    short = text if len(places_C) == len(text) else "".join(text[place] for place in places_C)
     # Some lexers end a comment at the end of its line alone.
-    for start, kind, value in _timed(lexer.get_tokens_unprocessed(text + "\n"), stop):
+    for start, kind, value in _timed(lexer.get_tokens_unprocessed(short + "\n"), stop):
         if (kind in Comment and kind not in Comment.Preproc and kind not in Comment.PreprocFile) or kind in String.Doc:
-            yield start, min(start + len(value), len(text))
+            stop_at = min(start + len(value), len(short))
+            if start < stop_at:
+                yield int(places_C[start]), int(places_C[stop_at - 1]) + 1
+
+
+def _without_gaps(text: str) -> npt.NDArray[np.int64]:
+    """The characters of a text that are lexed `[C]`: all but the middle of long white space."""
+    kept = np.ones(len(text), np.bool_)
+    for gap in _LONG_GAP.finditer(text):
+        first, last = gap.start() + _GAP_ENDS, gap.end() - _GAP_ENDS
+        kept[first:last] = False
+        lines = itertools.islice(re.finditer("\n", gap[0][_GAP_ENDS:-_GAP_ENDS]), 2)
+        kept[[first + line.start() for line in lines]] = True
+    return np.flatnonzero(kept)
 
 
 def _timed(items: Iterable[Any], stop: float) -> Iterator[Any]:

@@ -8,7 +8,6 @@ is that a block is held in memory three times over while it is written (lists, r
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from operators.precision import Precision, at_precision
 from operators.rows import Ids, document_rows, reject_rows, scored_documents, token_rows
 from schemas import DOCUMENTS, FEATURE_GROUPS, REJECTS, TOKENS, Reason, Table, check_run_id, flow
 
-log = logging.getLogger(__name__)
-
 MANIFEST = pa.schema(
     [
         pa.field("part", pa.string()),  # NULL where the block held no document
@@ -33,6 +30,7 @@ MANIFEST = pa.schema(
         pa.field("documents", pa.int64(), nullable=False),
         pa.field("rejects", pa.int64(), nullable=False),
         pa.field("unreadable", pa.int64(), nullable=False),  # of them, files or pieces that could not be read on
+        pa.field("unlexed", pa.int64(), nullable=False),  # documents of a run on code whose comments cannot be told
         pa.field("tokens", pa.int64(), nullable=False),
         pa.field("scored", pa.int64(), nullable=False),
         pa.field("text_bytes", pa.int64(), nullable=False),
@@ -76,11 +74,10 @@ class WriteOptions:
         if self.language is not None and self.language_column is not None:
             raise ValueError("language and language_column: give one of them")
 
-    def in_comment(self, documents: pa.Table) -> pa.Array | None:
-        """The column `in_comment` of the documents' tokens, or None where the run is not on code."""
-        if self.language is None and self.language_column is None:
-            return None
-        return in_comment(documents, language=self.language, language_column=self.language_column)
+    @property
+    def on_code(self) -> bool:
+        """Whether comments are told from code."""
+        return self.language is not None or self.language_column is not None
 
 
 def checked(block: pa.Table, features: tuple[str, ...], *, prompt: bool = False) -> pa.Table:
@@ -143,7 +140,6 @@ class PartWriter:
     def __init__(self, options: WriteOptions) -> None:
         self.options = options
         self.lake = options.lake
-        self._has_warned = False
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Write one block. Safe to repeat, and safe to be killed in.
@@ -175,44 +171,44 @@ class PartWriter:
 
     def _write_documents(self, documents: pa.Table, ids: Ids) -> dict[str, object]:
         if not len(ids):
-            return dict.fromkeys(("documents", "tokens", "scored", "text_bytes", "bytes_written"), 0)
+            return dict.fromkeys(("documents", "unlexed", "tokens", "scored", "text_bytes", "bytes_written"), 0)
         options, name = self.options, documents_part_name(ids)
-        comments = options.in_comment(documents)
+        comments = self._in_comment(documents, ids) if options.on_code else None
         tokens = token_rows(documents, ids, options.features, prompt=options.prompt, in_comment=comments)
         tokens = at_precision(tokens, options.precision)
         receipts = document_rows(documents, ids, tokens, keep_text=options.keep_text, prompt=options.prompt)
-        self._warn_of_unknown_comments(receipts)
         bytes_written = self._write(TOKENS, name, tokens)
         self._write(DOCUMENTS, name, receipts)
         return {
             "part": name,
             "documents": receipts.num_rows,
+            "unlexed": receipts["comment_tokens"].null_count if options.on_code else 0,
             "tokens": tokens.num_rows,
             "scored": pc.sum(receipts["n_scored"]).as_py(),
             "text_bytes": pc.sum(receipts["n_bytes"]).as_py(),
             "bytes_written": bytes_written,
         }
 
-    def _warn_of_unknown_comments(self, receipts: pa.Table) -> None:
-        """Once: a column that names no language would otherwise be found out when the scores are read."""
-        if "comment_tokens" not in receipts.column_names or self._has_warned:
-            return
-        unknown = receipts["comment_tokens"].null_count
-        if unknown:
-            self._has_warned = True
-            log.warning(
-                "comments of %d of the first %d documents cannot be told: their language is unknown, or they are too "
-                "long to lex; in_comment is NULL there, and documents.comment_tokens",
-                unknown,
-                receipts.num_rows,
-            )
+    def _in_comment(self, documents: pa.Table, ids: Ids) -> pa.Array:
+        """The column `in_comment`, in the same documents as in an attempt before this one: lexing has a limit of time.
+
+        Attempts at the same moment do not see each other.
+        """
+        options, before = self.options, None
+        receipt = Part(DOCUMENTS.name, options.run_id, documents_part_name(ids))
+        if self.lake.storage.exists(receipt.path):
+            with self.lake.storage.parquet(receipt.path) as file:
+                written = file.read(columns=["source", "row", "key", "comment_tokens"])
+            if _origins(written) == _origins(documents):
+                before = pc.is_valid(written["comment_tokens"]).to_pylist()
+        return in_comment(documents, language=options.language, language_column=options.language_column, before=before)
 
     def _write_rejects(self, rejects: pa.Table) -> dict[str, object]:
         if not rejects.num_rows:
             return {"rejects": 0, "unreadable": 0}
         name = rejects_part_name(zip(rejects["source"].to_pylist(), rejects["row"].to_pylist(), strict=True))
         self._write(REJECTS, name, rejects)
-        return {"rejects_part": name, "rejects": rejects.num_rows, "unreadable": _unreadable(rejects)}
+        return {"rejects_part": name, "rejects": rejects.num_rows, "unreadable": count_unreadable(rejects)}
 
     def _write(self, declared: Table, name: str, table: pa.Table) -> int:
         data = encode(table, declared)
@@ -220,11 +216,11 @@ class PartWriter:
         return int(data.size)
 
 
-def _unreadable(rejects: pa.Table) -> int:
+def count_unreadable(rejects: pa.Table) -> int:
     """How many rejects stand for a file or a piece. A document that killed its worker has a key, a file has none."""
     broken = pc.equal(rejects["reason"], Reason.UNREADABLE_SHARD.value)
     killed = pc.and_(pc.equal(rejects["reason"], Reason.KILLED_WORKER.value), pc.is_null(rejects["key"]))
-    return int(pc.sum(pc.or_(broken, killed)).as_py())
+    return int(pc.sum(pc.or_(broken, killed)).as_py() or 0)
 
 
 def _origins(table: pa.Table) -> list[Origin]:

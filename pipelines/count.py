@@ -18,19 +18,17 @@ import pyarrow.compute as pc
 from operators.lake import Lake
 from operators.read import ReadOptions
 from operators.token_counts import CountOptions, TokenCounts
+from operators.write import count_unreadable
 from pipelines import survey
-from pipelines.claims import Claims, MemoryClaims
+from pipelines.claims import Claims, MemoryClaims, guarded
 from pipelines.previous import Listing
 from pipelines.probe import Dying, killers
 from pipelines.repeats import find_repeats
-from pipelines.steps import ReadStep, Task, TokenizeStep
+from pipelines.steps import BlockPlace, ReadStep, Task, TokenizeStep
 from pipelines.surveyors import Surveyor
 from pipelines.units import Unit, cut
-from schemas.rejects import Reason
 
 _UNIT_METADATA = b"assay.counted"
-_OF_FILES = (Reason.UNREADABLE_SHARD.value, Reason.KILLED_WORKER.value)
-
 Rejects = dict[str, tuple[int, str]]  # by reason: how many, and the first with its place
 
 
@@ -49,18 +47,20 @@ class CountStep:
     repeats: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def __call__(self, unit: Unit) -> Iterator[pa.Table]:
-        counts, rejects = TokenCounts.none(self.options.width), Rejects()
+        counts, rejects, unreadable = TokenCounts.none(self.options.width), Rejects(), 0
         reader = ReadStep(self.read, self.scratch, self.name, self.storage_options, self.claims)
         for block in reader(Task(unit, repeats=self.repeats.get(unit.index, ()), dying=self.dying)):
-            tokenized = self.tokenize(block)
+            tokenized = guarded(self.tokenize, block, f"tokenize {BlockPlace.of(block).name}", self.claims)
             counts.add_block(tokenized, self.options)
-            _add_rejects(rejects, _rejects(tokenized))
-        facts = {"unit": unit.index, "documents": counts.documents, "rejects": rejects}
+            left = tokenized.filter(pc.is_valid(tokenized["reason"]))
+            _add_rejects(rejects, _rejects(left))
+            unreadable += count_unreadable(left)
+        facts = {"unit": unit.index, "documents": counts.documents, "rejects": rejects, "unreadable": unreadable}
         yield counts.rows().replace_schema_metadata({_UNIT_METADATA: json.dumps(facts)})
 
 
-def _rejects(block: pa.Table) -> Rejects:
-    rows = block.filter(pc.is_valid(block["reason"])).select(["reason", "source", "row", "detail"]).to_pylist()
+def _rejects(left: pa.Table) -> Rejects:
+    rows = left.select(["reason", "source", "row", "detail"]).to_pylist()
     found: Rejects = {}
     for row in rows:
         place = row["source"] if row["row"] < 0 else f"{row['source']}#{row['row']}"
@@ -76,26 +76,24 @@ def _add_rejects(held: Rejects, more: Mapping[str, Sequence[Any]]) -> None:
 
 @dataclass
 class Counted:
-    """What was counted of a corpus, and why the rest was not."""
+    """What was counted of a corpus, and why the rest was not. `n_unreadable`: rejects that stand for a file, or a piece
+    of one, that could not be read to its end."""
 
     counts: TokenCounts
     rejects: Rejects = field(default_factory=dict)
+    n_unreadable: int = 0
 
     def add(self, table: pa.Table) -> int:
         """Add what came of a unit; its number."""
         facts = json.loads(table.schema.metadata[_UNIT_METADATA])
         self.counts.add_rows(table, facts["documents"])
         _add_rejects(self.rejects, facts["rejects"])
+        self.n_unreadable += facts["unreadable"]
         return int(facts["unit"])
 
     @property
     def n_rejects(self) -> int:
         return sum(n for n, _ in self.rejects.values())
-
-    @property
-    def n_unreadable(self) -> int:
-        """Of them those that stand for a file, or a piece of one, that could not be read to its end."""
-        return sum(self.rejects.get(reason, (0, ""))[0] for reason in _OF_FILES)
 
     @property
     def said(self) -> str:

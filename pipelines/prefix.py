@@ -1,7 +1,8 @@
 """Settles what is fed before every window of a run with the transform `prefix`: token ids, and whose they are.
 
-    shots drawn from the base run, or a file -> tokenizer -> fits less than half of the context? -> Prefix
-                                                     ^----------- no: a shot fewer <---|
+    shots drawn from the base run, or a file -> tokenizer -> less than half of the context -> Prefix
+
+Documents that alone would fill half of the context are no shots, and of those drawn as many are taken as fit.
 
 The prefix is fed as the tokenizer encodes it, special tokens included; the document's ids follow as in the base run, so
 a BOS of theirs stands in the middle, as in the published code (ReCaLL, arXiv 2406.15968). A window then takes fewer
@@ -82,10 +83,11 @@ def settle_prefix(
 
 def _of_shots(transform: Transform, lake: Lake, base_run: str, tokenizer: DocumentTokenizer, context: int) -> Prefix:
     label, wanted = transform.number("label"), transform.number("shots")
-    shots = draw_shots(lake, base_run, label=label, shots=wanted, seed=transform.number("seed"))
-    if len(shots) < wanted:
+    most = (context - 1) // 2
+    shots, n = draw_shots(lake, base_run, label=label, shots=wanted, seed=transform.number("seed"), most_tokens=most)
+    if n < wanted:
         raise ConfigError(
-            f"--transform {transform.canonical}: run {base_run} has {len(shots)} documents of label {label}, "
+            f"--transform {transform.canonical}: run {base_run} has {n} documents of label {label}, "
             f"{wanted} shots are asked for; give fewer shots=, score it with --label-column, or take file=F"
         )
     texts = [shot.text for shot in shots if shot.text is not None]
@@ -94,18 +96,23 @@ def _of_shots(transform: Transform, lake: Lake, base_run: str, tokenizer: Docume
             f"--transform {transform.canonical}: run {base_run} did not keep its texts (--drop-text); "
             f"write the shots to a file and give prefix:label={label},file=F"
         )
-    for n in range(wanted, 0, -1):
-        prefix = Prefix(_encoded(tokenizer, "".join(texts[:n])), tuple(shot.key for shot in shots[:n]))
-        if 2 * len(prefix.token_ids) < context:
-            if n < wanted:
-                log.warning(
-                    "the prefix is made of %d shots, not %d: more would fill half of the context, %d tokens",
-                    n, wanted, context,
-                )  # fmt: skip
-            return prefix
-    raise ConfigError(
-        f"{_too_long(prefix, context)}, with a single shot; choose a larger --context, another seed=, or file=F"
-    )
+    prefix = None
+    for end in range(1, len(shots) + 1):
+        longer = Prefix(_encoded(tokenizer, "".join(texts[:end])), tuple(shot.key for shot in shots[:end]))
+        if len(longer.token_ids) > most:
+            break
+        prefix = longer
+    if prefix is None:
+        raise ConfigError(
+            f"--transform {transform.canonical}: every document of label {label} in run {base_run} takes half or more "
+            f"of the context of {context:,} tokens; choose a larger --context, or give prefix:label={label},file=F"
+        )
+    if len(prefix.keys) < wanted:
+        log.warning(
+            "the prefix is made of %d of %d shots: more do not fit into half of the context, %d tokens",
+            len(prefix.keys), wanted, context,
+        )  # fmt: skip
+    return prefix
 
 
 def _too_long(prefix: Prefix, context: int) -> str:

@@ -7,6 +7,7 @@ from operators.token_counts import CountedCorpus, Fingerprints, TokenCounts
 from pipelines.config import ConfigError
 from pipelines.frequencies import check_free, write_corpus
 from pipelines.plan import package_versions
+from pipelines.score import RunError
 
 
 def count_finished_run(
@@ -16,9 +17,13 @@ def count_finished_run(
 
     Raises:
         ConfigError: the lake has no such run, the run is not finished or without documents, or the name is taken.
+        RunError: the run's parts cannot be read, or hold ids beyond its vocabulary; nothing is written then.
     """
+    import duckdb
+
     from operators.catalog import connect
     from operators.frequencies import count_run
+    from operators.storage.remote import redact
 
     check_free(lake, corpus, overwrite=overwrite)
     try:
@@ -27,8 +32,12 @@ def count_finished_run(
         raise ConfigError(f"--from-run: {error}") from None
     if ledger.get("state") != "finished":
         raise ConfigError(f"--from-run {run_id}: the run is {ledger.get('state')}; finish it first, by its own command")
-    with connect(lake.root, runs=[run_id], storage_options=lake.storage_options) as connection:
-        counts = count_run(connection, run_id, int(ledger["model"]["vocab_size"]), first_tokens)
+    try:
+        with connect(lake.root, runs=[run_id], storage_options=lake.storage_options, macros=False) as connection:
+            counts = count_run(connection, run_id, int(ledger["model"]["vocab_size"]), first_tokens)
+    except (duckdb.Error, ValueError) as error:
+        said = redact(str(error), lake.storage_options)
+        raise RunError(f"--from-run {run_id}: {said}; `assay verify` says which parts are damaged") from None
     if not counts.documents:
         raise ConfigError(f"--from-run {run_id}: the run has no documents to count")
     facts = {

@@ -147,6 +147,7 @@ def _attempt(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journa
 def _rows(manifests: Iterable[pa.Table], ledger: dict[str, Any], *, warn: bool) -> Iterator[dict[str, Any]]:
     """`warn`: say what workers found out about the model; an operator in this process has said it already."""
     facts: dict[str, Any] = {}
+    has_warned = False
     for manifest in manifests:
         metadata = manifest.schema.metadata or {}
         if SCORER_METADATA in metadata and not facts:
@@ -154,7 +155,16 @@ def _rows(manifests: Iterable[pa.Table], ledger: dict[str, Any], *, warn: bool) 
             ledger["model"] |= facts
             if warn:
                 _warn(facts)
-        yield from manifest.to_pylist()
+        for row in manifest.to_pylist():
+            if row["unlexed"] and not has_warned:  # a column that names no language would be found out too late
+                has_warned = True
+                log.warning(
+                    "comments of %d of %d documents in a block cannot be told: their language is unknown, or they are "
+                    "too long or too slow to lex; in_comment is NULL there, and documents.comment_tokens",
+                    row["unlexed"],
+                    row["documents"],
+                )
+            yield row
 
 
 def _check_rejects(plan: Plan, before: dict[str, int], counts: Counts | None, *, finished: bool) -> None:
@@ -164,6 +174,8 @@ def _check_rejects(plan: Plan, before: dict[str, int], counts: Counts | None, *,
     found = {
         name: before[name] + (getattr(counts, name) if counts else 0) for name in ("rejects", "rows_in", "unreadable")
     }
+    # A prefix's documents are left out on purpose: by the end these are all of them, before it some, or none yet.
+    found["rejects"] = max(0, found["rejects"] - len(plan.prefix.keys if plan.prefix else ()))
     files = len(plan.listing.shards)
     if not limit.allows_files(found["unreadable"], files):
         what = f"{found['unreadable']:,} of {files:,} files could not be read to their end"

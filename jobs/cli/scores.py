@@ -46,6 +46,10 @@ def scores(
     detector: Annotated[
         list[str] | None, typer.Option(help="Folder of a learned detector. Repeatable.", metavar="FOLDER")
     ] = None,
+    force_detector: Annotated[
+        bool,
+        typer.Option("--force-detector", help="Apply detectors also to a run of another model, or without a score."),
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show every score there is; needs no lake.")] = False,
     format: Annotated[ListFormat, typer.Option(help="How --list prints.")] = ListFormat.table,  # noqa: A002 - the flag
     storage_options: StorageOptions = None,
@@ -72,6 +76,7 @@ def scores(
             scores=score or (),
             references=reference or (),
             detectors=detector or (),
+            force_detectors=force_detector,
             options=read_options(storage_options),
         )
 

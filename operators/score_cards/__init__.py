@@ -6,7 +6,7 @@ and returned, and the parameters with their defaults.
     -- score: loss                          the file's name
     -- reads: tokens(run_id, doc_id, logprob)
     -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
-    -- parameter: ratio DOUBLE = 0.2; what it is
+    -- parameter: ratio DOUBLE = 0.2 in (0, 1]; what it is, and which values are refused: those out of the range
     -- rollup: min_k_20 if $ratio = 0.2     the same number from a row of `documents`, and for which parameters
     -- across: documents of one prompt      which other documents a document's score depends on, where it does on any
     -- companion: lowered VARCHAR; transform lowercase

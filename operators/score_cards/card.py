@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +28,58 @@ class ScoreError(ValueError):
 
 
 @dataclass(frozen=True)
+class Range:
+    """An interval of numbers, spelt `(0, 1]` or `[1, inf)`: a round bracket leaves its end out."""
+
+    low: float
+    high: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __contains__(self, value: object) -> bool:
+        """Whether a number lies inside, or every number of a list."""
+        if isinstance(value, list | tuple):
+            return all(not isinstance(item, list | tuple) and item in self for item in value)
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return False
+        number = float(value)
+        above = number > self.low or (number == self.low and self.text[0] == "[")
+        return above and (number < self.high or (number == self.high and self.text[-1] == "]"))
+
+    def sql(self, value: str) -> str:
+        """The condition that an SQL expression lies inside."""
+        low, high = (f"'{end}'::double" if math.isinf(end) else repr(end) for end in (self.low, self.high))
+        is_above, is_below = ">=" if self.text[0] == "[" else ">", "<=" if self.text[-1] == "]" else "<"
+        return f"({value} {is_above} {low} and {value} {is_below} {high})"
+
+
+@dataclass(frozen=True)
 class Parameter:
-    """A value bound by name. `default` is None for one that must be given."""
+    """A value bound by name. `default` is None for one that must be given; `range` is None where any value will do."""
 
     name: str
     type: str
     description: str
     default: Any = None
+    range: Range | None = None
+
+    def fault(self, value: Any) -> str | None:
+        """What is wrong with a value: it is no number of the range, or a list where none is meant, or the reverse."""
+        is_list = isinstance(value, list | tuple)
+        if self.range is None or (value in self.range and is_list == self.type.endswith("[]")):
+            return None
+        return f"{self.name} = {value} is not in {self.range}"
+
+    @property
+    def macro_check(self) -> str:
+        """The SQL condition that an argument of the macro is in the range; only for one that has a range."""
+        assert self.range is not None
+        value = f"{self.macro_name}::{self.type}"
+        if not self.type.endswith("[]"):
+            return self.range.sql(value)
+        return f"len(list_filter({value}, lambda item: not {self.range.sql('item')})) = 0"
 
     @property
     def macro_name(self) -> str:
@@ -105,9 +152,9 @@ class Score:
     @property
     def document_scores(self) -> tuple[str, ...]:
         """The columns that this card returns together, each called like a score of documents; none elsewhere."""
-        keys = DOCUMENT_SCORE[:2]
-        is_wide = self.family == TOGETHER and self.returns[:2] == keys and not self.is_per_document
-        return tuple(name for name, _ in self.returns[2:]) if is_wide else ()
+        names = tuple(name for name, _ in self.returns[2:])
+        is_wide = self.family == TOGETHER and self.returns[:2] == DOCUMENT_SCORE[:2] and "score" not in names
+        return names if is_wide else ()
 
     @property
     def settings(self) -> tuple[Parameter, ...]:
@@ -127,14 +174,18 @@ class Score:
         """All parameters of the statement: the values given over the defaults.
 
         Raises:
-            ScoreError: a parameter that the score has not, or none for one without a default.
+            ScoreError: a parameter that the score has not, none for one without a default, or a value out of range.
         """
         known = {p.name for p in self.parameters}
         missing = [p.name for p in self.parameters if p.default is None and p.name not in values]
         unknown = sorted(set(values) - known)
         if missing or unknown:
             raise ScoreError(f"{self.name}: missing {missing}, unknown {unknown}; it takes {sorted(known)}")
-        return {p.name: p.default for p in self.parameters} | values
+        bound = {p.name: p.default for p in self.parameters} | values
+        faults = [fault for p in self.parameters if (fault := p.fault(bound[p.name]))]
+        if faults:
+            raise ScoreError(f"{self.name}: {'; '.join(faults)}")
+        return bound
 
     @property
     def body(self) -> str:

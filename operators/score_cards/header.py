@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast, get_args
 
-from operators.score_cards.card import DOCUMENT_SCORE, Companion, Kind, Parameter, Score, ScoreError
+from operators.score_cards.card import DOCUMENT_SCORE, Companion, Kind, Parameter, Range, Score, ScoreError
 from operators.transform.spec import TransformError, parse_transform
 from schemas import TABLES
 
@@ -96,6 +96,8 @@ def _reads(text: str) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     return reads, faults
 
 
+_NUMBER = r"-?(?:\d+(?:\.\d+)?|inf)"
+_RANGE = rf"[\[(]({_NUMBER}), ({_NUMBER})[\])]"
 _COLUMN = r"(\w+) ([A-Z]+(?:\[\])?)(?: \[([^\]]+)\])?"
 
 
@@ -108,19 +110,24 @@ def _returns(text: str) -> tuple[tuple[tuple[str, str], ...], dict[str, str], li
 
 
 def _parameters(lines: Sequence[str]) -> tuple[tuple[Parameter, ...], list[str]]:
-    """`name TYPE = default; description`, the default as JSON, or left out where a value must be given."""
+    """`name TYPE = default in RANGE; description`: the default as JSON, left out where a value must be given; the range
+    left out where any value will do."""
     parameters, faults = [], []
     for line in lines:
-        match = re.fullmatch(r"(\w+) ([A-Z]+(?:\[\])?)(?: = ([^;]+))?; (.+)", line)
+        match = re.fullmatch(rf"(\w+) ([A-Z]+(?:\[\])?)(?: = ([^;]+?))?(?: in ({_RANGE}))?; (.+)", line)
         if match is None:
-            faults.append(f"parameter {line!r} is not `name TYPE = default; description`")
+            faults.append(f"parameter {line!r} is not `name TYPE = default in RANGE; description`")
             continue
         try:
             default = None if match[3] is None else json.loads(match[3])
         except ValueError:
             faults.append(f"parameter {line!r}: the default {match[3]!r} is not JSON")
             continue
-        parameters.append(Parameter(name=match[1], type=match[2], description=match[4], default=default))
+        within = None if match[4] is None else Range(float(match[5]), float(match[6]), match[4])
+        parameter = Parameter(match[1], match[2], match[7], default, within)
+        if default is not None and (fault := parameter.fault(default)):
+            faults.append(f"parameter {line!r}: the default {fault}")
+        parameters.append(parameter)
     return tuple(parameters), faults
 
 

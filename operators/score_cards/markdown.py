@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from operators.score_cards.card import DOCUMENT_FAMILIES, TOGETHER, Score
+from operators.score_cards.card import DOCUMENT_FAMILIES, TOGETHER, Parameter, Score
 from schemas import CORE, TOKENS
 
 _FAMILIES = {
@@ -41,7 +41,7 @@ def scores_markdown(cards: Iterable[Score]) -> str:
 
 
 def _entry(card: Score) -> str:
-    parameters = "; ".join(f"`{p.name} = {json.dumps(p.default)}`: {p.description}" for p in card.settings)
+    parameters = "; ".join(f"`{p.name} = {json.dumps(p.default)}`{_within(p)}: {p.description}" for p in card.settings)
     columns = "; ".join(f"{table}({', '.join(names)})" for table, names in card.reads.items())
     units = ", ".join(f"{name}: {unit}" for name, unit in card.units.items()) if not card.is_per_document else ""
     lines = {
@@ -57,3 +57,7 @@ def _entry(card: Score) -> str:
     }
     said = "".join(f"- {name}: {text}\n" for name, text in lines.items() if text)
     return f"### `{card.name}`\n\n{said}"
+
+
+def _within(parameter: Parameter) -> str:
+    return "" if parameter.range is None else f" in {parameter.range}"

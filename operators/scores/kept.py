@@ -5,8 +5,8 @@
     ranges of doc_id -> rows sorted by (doc_id, variant) -> row groups of a local temporary file -> one whole write
 
 Only a range and a row group are held in memory, besides what DuckDB holds of the range's tokens; to an object store the
-finished file goes from memory, 8 bytes a score before compression. The file says which state of which runs it was made
-from, so that scores of an older state are found (`assay verify`).
+finished file goes from memory, 8 bytes a score before compression. The file says which state of which runs and counts
+it was made from, so that scores of an older state are found (`assay verify`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from operators.lake import Lake, Part
 from operators.score_cards import ScoreError
 from operators.scores.compute import score_ranges
-from operators.scores.origin import ORIGIN_KEY, Origin, parse_origin, run_state
+from operators.scores.origin import ORIGIN_KEY, Origin, corpus_state, parse_origin, run_state
 from operators.scores.plan import ScorePlan
 from schemas import SCORES
 
@@ -65,8 +65,9 @@ class _Labels:
 
 
 def slices_for(plan: ScorePlan, tokens: int, documents: int) -> int:
-    """How many ranges to take, so that memory stays bounded."""
-    return max(1, -(-tokens // SLICE_TOKENS), -(-documents * len(plan.requests) // SLICE_ROWS))
+    """How many ranges to take, so that memory stays bounded. `tokens`: of the run; each companion has about as many."""
+    runs = 1 + max((len(request.runs) for request in plan.requests), default=0)
+    return max(1, -(-tokens * runs // SLICE_TOKENS), -(-documents * len(plan.requests) // SLICE_ROWS))
 
 
 def keep_scores(lake: Lake, connection: duckdb.DuckDBPyConnection, plan: ScorePlan, slices: int = 1) -> list[Kept]:
@@ -74,8 +75,8 @@ def keep_scores(lake: Lake, connection: duckdb.DuckDBPyConnection, plan: ScorePl
 
     Raises:
         ScoreError: a score gave a document twice. Nothing was written.
-        OSError, ValueError: a run of the plan has no sound ledger; or the storage failed: then some families may have
-            been replaced, each as a whole.
+        OSError, ValueError: a run of the plan has no sound ledger, a corpus no counts; or the storage failed: then some
+            families may have been replaced, each as a whole.
     """
     labels = {r.variant: _Labels(r.card.family, r.card.name, r.variant, r.parameters) for r in plan.requests}
     families = list(dict.fromkeys(each.family for each in labels.values()))
@@ -121,9 +122,10 @@ def keep_detector(lake: Lake, run_id: str, scores: pa.Table | Iterable[pa.Table]
 def _origin_of(lake: Lake, plan: ScorePlan, family: str) -> Origin:
     requests = sorted((r for r in plan.requests if r.card.family == family), key=lambda request: request.variant)
     runs = sorted({plan.run_id, *(run for request in requests for run in request.runs)})
-    corpora = {str(r.values[c.name]) for r in requests for c in r.card.companions if c.kind == "frequencies"}
+    named = {str(r.values[c.name]) for r in requests for c in r.card.companions if c.kind == "frequencies"}
     states = {run: run_state(lake.read_run(run)) for run in runs}
-    return Origin(family, tuple(r.variant for r in requests), states, corpora=tuple(sorted(corpora)))
+    corpora = {corpus: corpus_state(lake, corpus) for corpus in sorted(named)}
+    return Origin(family, tuple(r.variant for r in requests), states, corpora=corpora)
 
 
 def _publish(lake: Lake, run_id: str, file: _SortedFile) -> Kept:

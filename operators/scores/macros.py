@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 import duckdb
 
-from operators.score_cards import Score, literal, load_scores
+from operators.score_cards import Parameter, Score, literal, load_scores
 from operators.scores.compute import WHOLE_RUN
 
 
@@ -55,4 +55,19 @@ select * from (
 {body}
 )"""
     heads = ", ".join(p.macro_head for p in card.parameters)
-    return f'create or replace macro "{card.name}"({heads}) as table\n{body}'
+    return f'create or replace macro "{card.name}"({heads}) as table\n{_checked(card, body)}'
+
+
+def _checked(card: Score, body: str) -> str:
+    """The statement, which fails where an argument is out of its range; arguments are constants, so at no cost."""
+    cases = "".join(
+        f" when not coalesce({p.macro_check}, false) then {_refusal(card, p)}"
+        for p in card.parameters
+        if p.range is not None
+    )
+    return f"select * from (\n{body}\n) where case{cases} else true end" if cases else body
+
+
+def _refusal(card: Score, parameter: Parameter) -> str:
+    before, after = literal(f"{card.name}: {parameter.name} = "), literal(f" is not in {parameter.range}")
+    return f"error({before} || {parameter.macro_name}::varchar || {after})::boolean"

@@ -14,7 +14,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,9 @@ Values = Mapping[str, Any]
 
 _REQUEST = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 _SETTING = re.compile(r"(\w+)\s*=\s*(.*)", re.DOTALL)
+_BETWEEN_ITEMS = re.compile(r";")
 _BETWEEN_SETTINGS = re.compile(r",\s*(?=\w+\s*=)")
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"', re.DOTALL)
 _PLAIN = re.compile(r"[\w.:+-]+")
 
 
@@ -50,39 +52,58 @@ def parse_wanted(text: str, cards: Mapping[str, Score]) -> Wanted:
     """Read a score's name, or a variant as it is printed.
 
     Raises:
-        ScoreError: no score of documents of that name, or a parameter that it has not or of another type.
+        ScoreError: no score of documents of that name, a parameter twice, or one that `typed` refuses.
     """
     match = _REQUEST.fullmatch(text)
     name = match[1] if match is not None else text
     card = cards.get(name)
-    if match is None or card is None or not card.is_per_document:
+    if match is None or card is None:
         possible = [n for n, each in cards.items() if each.is_per_document]
         raise ScoreError(f"no score of documents is called {name!r}{did_you_mean(name, possible)}")
-    labels, given = _split(match[2] or "")
+    if not card.is_per_document:
+        raise ScoreError(f"{name!r} is no score of documents but a statement, for `assay sql`: from {name}(...)")
+    labels, given = _split(match[2] or "", {p.name for p in card.settings})
     if labels and not card.companions:
         raise ScoreError(f"{text}: {name} needs no other run; its parameters are written name=value")
-    return Wanted(name, labels, typed(card, given), text)
+    twice = sorted({key for key, _ in given if [k for k, _ in given].count(key) > 1})
+    if twice:
+        raise ScoreError(f"{text}: {', '.join(twice)} given twice")
+    return Wanted(name, labels, typed(card, dict(given)), text)
 
 
-def _split(items: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """What stands between the brackets: names of companions, and parameters as text."""
+def _split(items: str, known: Collection[str]) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    """What stands between the brackets: names of companions, and parameters as text.
+
+    A companion's name may hold `key=value` itself (`perturb:kind=swap_words,rate=0.5`): what follows it and is none of
+    the parameters that are `known` belongs to it.
+    """
     labels: list[str] = []
-    given: dict[str, str] = {}
-    for item in filter(None, map(str.strip, items.split(";"))):
-        if _SETTING.fullmatch(item) is None:
-            labels.append(item)
-            continue
-        for setting in _BETWEEN_SETTINGS.split(item):
-            key, value = _SETTING.fullmatch(setting).groups()  # type: ignore[union-attr]  # split before `key =`
-            given[key] = value.strip()
+    given: list[tuple[str, str]] = []
+    for item in _cut(items, _BETWEEN_ITEMS):
+        label: list[str] = []
+        for piece in _cut(item, _BETWEEN_SETTINGS):
+            setting = _SETTING.fullmatch(piece)
+            if setting is None or (label and setting[1] not in known):
+                label.append(piece)
+            else:
+                given.append((setting[1], setting[2].strip()))
+        labels += [",".join(label)] if label else []
     return tuple(labels), given
+
+
+def _cut(text: str, separator: re.Pattern[str]) -> list[str]:
+    """The stripped pieces between separators that are not inside quotes, empty ones left out."""
+    masked = _QUOTED.sub(lambda match: "_" * len(match[0]), text)
+    ends = [0, *(at for match in separator.finditer(masked) for at in match.span()), len(text)]
+    pieces = (text[start:end].strip() for start, end in zip(ends[::2], ends[1::2], strict=True))
+    return [piece for piece in pieces if piece]
 
 
 def typed(card: Score, given: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of the score in the types its card declares; text is read as it is printed in a variant.
 
     Raises:
-        ScoreError: every one that the score has not, or of another type.
+        ScoreError: every one that the score has not, of another type, or out of its range.
     """
     known = {p.name: p for p in card.settings}
     faults, values = [], {}
@@ -95,6 +116,9 @@ def typed(card: Score, given: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = _typed(known[name], value)
         except ValueError:
             faults.append(f"{card.name}: {name} = {value!r} is no {known[name].type}")
+        else:
+            fault = known[name].fault(values[name])
+            faults += [f"{card.name}: {fault}"] if fault else []
     if faults:
         raise ScoreError("; ".join(faults))
     return values

@@ -44,7 +44,7 @@ class Kind(StrEnum):
     PROMPT = "prompt"  # what is prompt disagrees with the spans or the text
     COMMENT = "comment"  # what is comment disagrees with the spans
     ROLLUP = "rollup"  # what a documents part keeps of its tokens is not what they give
-    STALE = "stale"  # scores of a run as it was before
+    STALE = "stale"  # scores of a run or of counts as they were before
     REASON = "reason"
     TOTAL = "total"
 

@@ -106,7 +106,7 @@ def test_detectors_are_applied_and_kept(lake: Lake, monkeypatch: pytest.MonkeyPa
         (["--run-id", "stopped"], "run 'stopped' is interrupted: .* goes on where it stopped"),
         (["--run-id", RUN, "--score", "mink"], "called 'mink': did you mean min_k"),
         (["--run-id", RUN, "--score", "min_k(ratios=1)"], "no parameter 'ratios': did you mean ratio"),
-        (["--run-id", RUN, "--score", "min_k(ratio=7)"], r"min_k\(ratio=7\): .*QUANTILE can only take"),
+        (["--run-id", RUN, "--score", "min_k(ratio=7)"], r"min_k: ratio = 7.0 is not in \(0, 1\]"),
         (["--run-id", RUN, "--family", "membersip"], "no family 'membersip': did you mean membership"),
         (["--run-id", RUN, "--reference", "smal"], "no such run: did you mean small"),
         (["--run-id", RUN, "--score", "lowercase"], "What makes it: assay score --transform lowercase"),
@@ -165,7 +165,8 @@ def test_the_list_as_json_says_all_of_a_card() -> None:
     assert list(dict.fromkeys(row["family"] for row in found.values())) == ["membership", "fit"]
     min_k = found["min_k"]
     assert min_k["parameters"][0] == {
-        "name": "ratio", "type": "DOUBLE", "default": 0.2, "description": cards["min_k"].parameters[1].description
+        "name": "ratio", "type": "DOUBLE", "default": 0.2, "range": "(0, 1]",
+        "description": cards["min_k"].parameters[1].description,
     }  # fmt: skip
     assert min_k["arxiv"] == ["2310.16789"]
     assert found["lowercase"]["companions"] == [

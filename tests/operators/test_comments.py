@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import typing
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -135,12 +135,43 @@ def test_what_cannot_be_told_is_none() -> None:
     assert comment_spans("é" * (MAX_BYTES // 2 + 1), "python") is None
 
 
-@pytest.mark.parametrize(("language", "text"), [("c", "\n" * 30_000), ("java", "a " * 15_000), ("python", "\n" * 9000)])
+@pytest.mark.parametrize(
+    ("language", "text"), [("c", "int a\n" * 5000), ("java", "a " * 15_000), ("python", "\n" * 9000)]
+)
 def test_lexing_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch, language: str, text: str) -> None:
-    """Empty lines take a lexer of C seconds a kilobyte: nothing more than is allowed, and no flags."""
+    """Nothing more than is allowed, and no flags."""
     monkeypatch.setattr(comments, "BASE_SECONDS", 0.0)
     monkeypatch.setattr(comments, "SECONDS_PER_BYTE", 1e-7)
     assert comment_spans(text, language) is None
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "int x; «// a»\n{gap}y = 1; «/* b»\n{gap}«*/» int z; «// é»",
+        '{gap}«# c»{gap}\n«# d»\nx = "# {gap} no" «# e»{gap}',
+        "«/* ä {gap} b */» x = «/* {gap} */» 1;",
+    ],
+    ids=["lines", "ends", "inside"],
+)
+@pytest.mark.parametrize("gap", ["\n", " ", "\t \r\n"], ids=["lines", "spaces", "mixed"])
+def test_long_white_space_changes_nothing_and_costs_nothing(marked: str, gap: str) -> None:
+    """Bytes in comments are as with one of them; a lexer of C takes minutes for as many empty lines."""
+    language = "shell" if "#" in marked else "c"
+
+    def commented(text: str) -> bytes:
+        encoded, spans = text.encode(), comment_spans(text, language)
+        assert spans is not None
+        return b"".join(b"".join(encoded[start:stop].split()) for start, stop in spans)
+
+    text = unmarked(marked)[0]
+    assert commented(text.replace("{gap}", gap * 60_000)) == commented(text.replace("{gap}", gap))
+
+
+def test_places_of_comments_behind_long_white_space() -> None:
+    gap = "\n" * 5000
+    assert comment_spans(f"é;{gap}// a", "c") == [(5003, 5007)]
+    assert comment_spans(f"/* a{gap}*/ é // b", "c") == [(0, 5006), (5010, 5014)]
 
 
 def test_a_lexer_that_fails_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +256,20 @@ def test_the_language_of_each_document_by_a_column() -> None:
     assert flags.to_pylist() == [flag for row in expected for flag in row]
     counts = comment_tokens(pa.chunked_array([flags]), np.full(5, 6))
     assert counts.to_pylist() == [3, 1, None, None, None]
+
+
+def test_another_attempt_repeats_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second text is near its limit of time: this attempt alone would say otherwise than the one before."""
+    table = documents({"text": "a // c", "tokens": [1] * 6}, {"text": "a " * 150, "tokens": [300]})
+    flagged = [False, False, True, True, False, True]
+
+    def flags(step: float, before: list[bool] | None) -> list[bool | None]:
+        monkeypatch.setattr(comments, "time", SimpleNamespace(thread_time=itertools.count(0.0, step).__next__))
+        return list(in_comment(table, language="c", before=before).to_pylist())
+
+    assert flags(1e-4, None) == flags(1e-2, [True, True]) == [*flagged, False]
+    assert flags(1e-2, None) == flags(1e-4, [True, False]) == [*flagged, None]
+    assert flags(1.0, [True, True]) == [*flagged, None]  # this one took far longer than before
 
 
 def test_no_documents_have_no_flags() -> None:

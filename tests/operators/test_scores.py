@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from operators.scores import (
     score_table,
 )
 from operators.scores.compute import shared_scans
+from operators.scores.macros import _macro_sql
 from schemas import DOCUMENTS, RUNS, SCORES, TABLES, TOKENS
 
 LN2 = math.log(2)
@@ -311,6 +313,8 @@ select run_id from tokens where run_id = $run_id
         ("-- parameter", "-- companion: low VARCHAR; transform loud\n-- parameter", "no transform 'loud'"),
         ("-- parameter", "-- companion: small VARCHAR; reference\n-- parameter", "'small'.*are declared"),
         ("-- parameter", "-- parameter: k DOUBLE = yes; what\n-- parameter", "'yes' is not JSON"),
+        ("-- parameter", "-- parameter: k DOUBLE = 0 in (0, 1]; what\n-- parameter", r"k = 0 is not in \(0, 1\]"),
+        ("-- parameter", "-- parameter: k DOUBLE = 1 in 0..1; what\n-- parameter", "not JSON"),
     ],
 )
 def test_unsound_headers_are_named(old: str, new: str, fault: str) -> None:
@@ -337,6 +341,87 @@ def test_companions_are_parameters_after_the_run() -> None:
     )
     with pytest.raises(ScoreError, match=r"missing \['b', 'a'\]"):
         card.bind(run_id="demo")
+
+
+# Ranges of parameters
+
+EDGES = {
+    ("DOUBLE", "(0, 1]"): ([5e-324, 0.5, 1, 1.0], [0, -0.5, 1.0000001, math.inf, math.nan, "0.5", True, None, [0.5]]),
+    ("DOUBLE", "[0, inf]"): ([0, math.inf, 1e308], [-5e-324, -math.inf, math.nan]),
+    ("INTEGER", "[1, inf)"): ([1, 2**31 - 1], [0, -1, math.inf]),
+    ("DOUBLE[]", "(0, 1]"): ([[], [0.1, 1]], [[0.1, 0], [2], 0.5, [[0.5]]]),
+}
+
+
+@pytest.mark.parametrize(("kind", "text"), EDGES)
+def test_a_value_out_of_its_range_is_refused_by_statement_and_macro(kind: str, text: str) -> None:
+    default = "[1]" if kind.endswith("[]") else "1"
+    line = f"-- parameter: k {kind} = {default} in {text}; what\n"
+    sql = HEADER.replace("select", f"{line}select").replace("select run_id", "select run_id, $k as q")
+    card = parse_score(sql.replace("doc_id BIGINT, score DOUBLE", f"q {kind}"), Path("family/x.sql"))
+    inside, outside = EDGES[kind, text]
+    with duckdb.connect() as connection:
+        connection.execute("create table tokens as select 'demo' as run_id")
+        connection.execute(_macro_sql(card, {}, lambda _: ""))
+        for value in inside:
+            assert card.bind(run_id="demo", k=value)["k"] == value
+            assert len(connection.execute("from x('demo', k := $k)", {"k": value}).fetchall()) == 1
+        for value in outside:
+            with pytest.raises(ScoreError, match=f"x: k = .* is not in {re.escape(text)}"):
+                card.bind(run_id="demo", k=value)
+            if isinstance(value, float | int) and not isinstance(value, bool) and not kind.endswith("[]"):
+                with pytest.raises(duckdb.Error, match=f"x: k = .* is not in {re.escape(text)}|out of range"):
+                    connection.execute("from x('demo', k := $k)", {"k": value}).fetchall()
+
+
+UNBOUNDED = {("con_recall", "gamma"), ("conditional_pmi", "weight")}
+
+
+def test_every_number_of_a_card_has_a_range() -> None:
+    numbers = {
+        (card.name, p.name)
+        for card in load_scores().values()
+        for p in card.settings
+        if p.type.removesuffix("[]") in ("DOUBLE", "INTEGER", "BIGINT") and p.range is None
+    }
+    assert numbers == UNBOUNDED
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "min_k('demo', ratio := -0.5)",
+        "min_k('demo', ratio := 0)",
+        "min_k('demo', ratio := 2)",
+        "min_k_plus_plus('demo', ratio := -0.2)",
+        "max_k('demo', ratio := 'nan'::double)",
+        "min_k_window('demo', width := 0)",
+        "min_k_window('demo', stride := 0)",
+        "min_k_ratios('demo', ratios := [0.2, 1.5])",
+        "all_scores('demo', low := 0)",
+        "chow_quantile('demo', quantile := -0.1)",
+        "gltr('demo', top := 0)",
+        "dc_pdd('demo', 'wiki', cap := 0)",
+        "branching_factor_top_p('demo', top_p := 0)",
+        "dynamic_instability('demo', top := -1)",
+    ],
+)
+def test_no_macro_answers_for_a_parameter_out_of_range(seeded: duckdb.DuckDBPyConnection, call: str) -> None:
+    with pytest.raises(duckdb.Error, match=r"is not in|QUANTILE|cannot be negative|Division by zero"):
+        seeded.execute(f"from {call}").fetchall()
+
+
+def test_what_is_computed_together_takes_what_each_score_takes() -> None:
+    cards = load_scores()
+    for shared in cards.values():
+        ranges = {p.name: p.range for p in shared.settings}
+        for name in shared.document_scores:
+            for p in cards[name].settings:
+                own, wide = p.range, ranges.get(p.name)
+                if own is not None and wide is not None:
+                    assert wide.low <= own.low
+                    assert own.high <= wide.high
+                    assert all(end in wide for end in (own.low, own.high) if end in own), (shared.name, name, p.name)
 
 
 # The long table
@@ -405,6 +490,8 @@ def test_score_table_lists_every_fault(seeded: duckdb.DuckDBPyConnection) -> Non
         score_table(seeded, "demo", ["loss"], {"zlib": {}})
     with pytest.raises(ScoreError, match="min_k has no parameter 'k'; its parameters: ratio, parity"):
         score_table(seeded, "demo", ["min_k"], {"min_k": {"k": 1}})
+    with pytest.raises(ScoreError, match=r"min_k: ratio = -0.5 is not in \(0, 1\]; .*surp: max_entropy = -1.0 is not"):
+        score_table(seeded, "demo", ["min_k(ratio=-0.5)", "surp(max_entropy=-1)"])
     with pytest.raises(ScoreError, match="run_id is the run"):
         score_table(seeded, "demo", ["min_k"], {"min_k": {"run_id": "other"}})
     with pytest.raises(ValueError, match="slices: 0"):

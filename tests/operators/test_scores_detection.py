@@ -144,6 +144,15 @@ def test_detectgpt_takes_no_rounding_error_for_a_spread() -> None:
     assert scores == {1: pytest.approx(wide[:2000].mean() - wide.mean(), rel=1e-9)}
 
 
+def test_detectgpt_next_to_an_impossible_copy_is_undefined() -> None:
+    """An infinite mean has no spread."""
+    means = {"r": -1.0, "a": -2.0, "b": -math.inf}
+    with score_tables.connect() as connection:
+        rows = [{"run_id": run, "doc_id": 1, "position": 1, "logprob": value} for run, value in means.items()]
+        score_tables.insert(connection, "tokens", rows)
+        assert found(connection, "detectgpt", "r", perturbed=["a", "b"]) == {1: None}
+
+
 @pytest.mark.parametrize("name", ["npr", "detectgpt"])
 def test_no_companion_leaves_every_document_undefined(lake: Lake, name: str) -> None:
     for companions in ([], ["no such run"], ["x' or '1'='1"]):

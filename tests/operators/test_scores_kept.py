@@ -149,6 +149,25 @@ def test_scores_of_a_run_that_is_gone_are_stale(lake: Lake) -> None:
     assert "'low', which is gone" in fault.message
 
 
+def test_scores_of_counts_that_changed_are_stale(lake: Lake) -> None:
+    ledger = lake.read_run(RUN)
+    lake.write_run(RUN, {**ledger, "tokenizer": {"fingerprint": ledgers.TOKENIZER}})
+    path = ledgers.write_corpus(lake, "wiki")
+    keep(lake, "dc_pdd", "loss")
+    assert verify(lake) == []
+    ledgers.write_corpus(lake, "wiki", others=["another"])  # the same numbers
+    assert verify(lake) == []
+    ledgers.write_corpus(lake, "wiki", more=1)
+    [fault] = verify(lake)
+    assert (fault.kind, fault.run_id) == ("stale", RUN)
+    assert "made from the count of corpus 'wiki' as it was before" in fault.message
+    keep(lake, "dc_pdd", "loss")
+    assert verify(lake) == []
+    lake.storage.delete(path)
+    [fault] = verify(lake)
+    assert (fault.kind, fault.message) == ("stale", "made from the count of corpus 'wiki', which is gone")
+
+
 def test_removing_a_run_removes_its_scores(lake: Lake) -> None:
     keep(lake, "loss", "perplexity")
     lake.remove_run(RUN)
@@ -238,7 +257,7 @@ def test_a_file_under_another_name_is_found(lake: Lake) -> None:
 
 
 def test_origins_survive_the_way_through_a_file() -> None:
-    origin = Origin("fit", ('a(b="ü\'")', "c"), {"r": (None, "now")}, corpora=("wiki",))
+    origin = Origin("fit", ('a(b="ü\'")', "c"), {"r": (None, "now")}, corpora={"wiki": "e" * 32})
     schema = SCORES.arrow().with_metadata({ORIGIN_KEY: origin.metadata})
     assert parse_origin(schema) == origin
     names = {Origin("fit", (), {}).part_name, Origin("learned", (), {}, detector="fit").part_name,
@@ -280,6 +299,9 @@ def test_slices_follow_from_tokens_and_rows(lake: Lake) -> None:
     assert slices_for(plan, 0, 0) == 1
     assert slices_for(plan, 20_000_000, 10) == 3
     assert slices_for(plan, 10, 10_000_000) == 3
+    with connect(lake.root, macros=False) as connection:
+        plan = plan_scores(connection, RUN, ["loss", "lowercase"])
+    assert slices_for(plan, 20_000_000, 10) == 5  # the tokens of two runs
 
 
 # Detectors

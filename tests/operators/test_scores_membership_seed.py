@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import duckdb
 import lakes
@@ -12,7 +13,7 @@ from score_tables import insert, tables
 
 from operators.catalog import connect
 from operators.lake import Lake
-from operators.scores import create_macros
+from operators.scores import ScoreError, create_macros, load_scores
 
 # By hand: document 1 of run `r` has three scored tokens, document 2 has none; x and y are its companions.
 #  run doc pos logprob entropy  max  second  rest
@@ -72,33 +73,35 @@ def test_scores_by_hand(seeded: duckdb.DuckDBPyConnection, call: str, expected: 
     assert rows == [("r", 1, expected if expected is None else pytest.approx(expected, rel=1e-7)), ("r", 2, None)]
 
 
-RANKING = ("min_k", "min_k_plus_plus", "max_k", "max_renyi", "surp")
+RANKING = {"min_k": {}, "min_k_plus_plus": {}, "max_k": {}, "max_renyi": {}, "surp": {"max_entropy": 9}}
+SHARES = [
+    *((name, "ratio", more, ("score",)) for name, more in RANKING.items()),
+    *((f"max_renyi_{order}", "ratio", {}, ("score",)) for order in ("half", "2", "inf")),
+    ("min_k_window", "ratio", {"width": 2}, ("score",)),
+    *(("polarized_distance", end, {}, ("score",)) for end in ("low", "high")),
+    *(("pac", end, {"swapped": ["x"]}, ("score",)) for end in ("low", "high")),
+    *((name, "ratios", {}, ("score",)) for name in ("min_k_ratios", "min_k_plus_plus_ratios")),
+    ("all_scores", "ratio", {"max_entropy": 9}, tuple(RANKING)),
+    *(("all_scores", end, {}, ("polarized_distance",)) for end in ("low", "high")),
+]
 
 
-@pytest.mark.parametrize(
-    ("call", "columns"),
-    [
-        *((f"{name}('r', ratio := SHARE)", ("score",)) for name in (*RANKING[:4], "max_renyi_half")),
-        *((f"{name}('r', ratio := SHARE)", ("score",)) for name in ("max_renyi_2", "max_renyi_inf")),
-        ("min_k_window('r', width := 2, ratio := SHARE)", ("score",)),
-        ("surp('r', ratio := SHARE, max_entropy := 9)", ("score",)),
-        *((f"polarized_distance('r', {key} := SHARE)", ("score",)) for key in ("low", "high")),
-        *((f"pac('r', ['x'], {key} := SHARE)", ("score",)) for key in ("low", "high")),
-        *(
-            (f"{name}('r', ratios := [SHARE, SHARE])", ("score",))
-            for name in ("min_k_ratios", "min_k_plus_plus_ratios")
-        ),
-        ("all_scores('r', ratio := SHARE, max_entropy := 9)", RANKING),
-        *((f"all_scores('r', {key} := SHARE)", ("polarized_distance",)) for key in ("low", "high")),
-    ],
-)
-def test_a_share_below_zero_gives_no_score(
-    seeded: duckdb.DuckDBPyConnection, call: str, columns: tuple[str, ...]
+@pytest.mark.parametrize(("name", "share", "more", "columns"), SHARES)
+def test_a_share_below_zero_is_none_of_the_other_end(
+    seeded: duckdb.DuckDBPyConnection, name: str, share: str, more: dict[str, Any], columns: tuple[str, ...]
 ) -> None:
-    """DuckDB would take it for one of the other end."""
-    question = f"select {', '.join(columns)} from {call} where doc_id = 1"
-    assert set(seeded.execute(question.replace("SHARE", "-0.2")).fetchall()) == {(None,) * len(columns)}
-    assert None not in seeded.execute(question.replace("SHARE", "0.9")).fetchall()[0]
+    """DuckDB would take it for one: the card refuses it, and its statement alone gives NULL."""
+    card = load_scores()[name]
+    bound = card.bind(run_id="r", **more)
+    question = f"select {', '.join(columns)} from ({card.body}) where doc_id = 1"
+
+    def ask(value: float) -> list[tuple[Any, ...]]:
+        return seeded.execute(question, {**bound, share: [value] if share == "ratios" else value}).fetchall()
+
+    assert ask(-0.2) == [(None,) * len(columns)]
+    assert None not in ask(0.9)[0]
+    with pytest.raises(ScoreError, match=f"{share} = .*-0.2.* is not in"):
+        card.bind(run_id="r", **more, **{share: [-0.2] if share == "ratios" else -0.2})
 
 
 @pytest.fixture(scope="module")

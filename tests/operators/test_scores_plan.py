@@ -55,6 +55,12 @@ def values(found: ScorePlan, parameter: str) -> dict[str, Any]:
         ("min_k(ratio=0.20)", "min_k"),
         ("min_k(ratio=0.30000000000000004)", "min_k(ratio=0.30000000000000004)"),
         ("gltr(top=1000)", "gltr(top=1000)"),
+        ("sequence_entropy(attribute=topic)", "sequence_entropy(attribute=topic)"),
+        ("sequence_entropy(attribute=a b)", 'sequence_entropy(attribute="a b")'),
+        (
+            r'sequence_entropy(attribute="a; b, c=\"d\")", normalised=true)',
+            r'sequence_entropy(normalised=true, attribute="a; b, c=\"d\")")',
+        ),
     ],
 )
 def test_a_variant_that_is_printed_can_be_typed(asked: str, name: str) -> None:
@@ -68,12 +74,21 @@ def test_a_variant_that_is_printed_can_be_typed(asked: str, name: str) -> None:
     }
 
 
+def test_parameters_behind_the_name_of_a_transformed_run_are_told_from_its_own() -> None:
+    for between in ("; ", ", ", ","):
+        wanted = parse_wanted(f"recall(prefix:label=0,shots=3{between}aligned=true)", CARDS)
+        assert (wanted.labels, wanted.values) == (("prefix:label=0,shots=3",), {"aligned": True})
+    both = parse_wanted("con_recall(prefix:label=0, shots=3; prefix:label=1,shots=3; gamma=2, aligned=true)", CARDS)
+    assert both.labels == ("prefix:label=0,shots=3", "prefix:label=1,shots=3")
+    assert both.values == {"gamma": 2.0, "aligned": True}
+
+
 def test_values_have_the_types_that_the_card_declares() -> None:
     assert parse_wanted("min_k(ratio=1)", CARDS).values == {"ratio": 1.0}
     assert type(parse_wanted("min_k(ratio=1)", CARDS).values["ratio"]) is float
     assert type(parse_wanted("gltr(top=100)", CARDS).values["top"]) is int
     assert parse_wanted("recall(aligned=true)", CARDS).values == {"aligned": True}
-    assert parse_wanted("min_k(ratio=inf)", CARDS).values == {"ratio": math.inf}
+    assert parse_wanted("surp(max_entropy=inf)", CARDS).values == {"max_entropy": math.inf}
     assert json.loads(parameters_json({"run_id": "x", "b": math.inf, "a": [0.5, -math.inf], "c": ["r"]})) == {
         "a": [0.5, "-inf"],
         "b": "inf",
@@ -85,8 +100,14 @@ def test_values_have_the_types_that_the_card_declares() -> None:
     ("asked", "fault"),
     [
         ("mink", "no score of documents is called 'mink': did you mean min_k"),
-        ("bits_per_byte", "no score of documents is called 'bits_per_byte'"),
+        ("bits_per_byte", r"'bits_per_byte' is no score of documents .* from bits_per_byte\(\.\.\.\)"),
         ("all_scores", "no score of documents"),
+        ("min_k(ratio=0.1, ratio=0.3)", "ratio given twice"),
+        ("min_k(ratio=0.1; ratio=0.1)", "ratio given twice"),
+        ("min_k(ratio=-0.5)", r"min_k: ratio = -0.5 is not in \(0, 1\]"),
+        ("min_k(ratio=inf)", r"min_k: ratio = inf is not in \(0, 1\]"),
+        ("min_k_window(width=0, stride=-1)", r"width = 0 is not in \[1, inf\).*stride = -1 is not"),
+        ('sequence_entropy(attribute="a; normalised=true)', "attribute"),
         ("min_k(", r"called 'min_k\('"),
         ("", "called ''"),
         ("'; drop view tokens", "no score of documents"),

@@ -27,7 +27,7 @@ def lake() -> Iterator[Lake]:
     rng = np.random.default_rng(5)
     documents: dict[str, dict[int, Document]] = {run: {} for run in (PROMPTED, PLAIN, ALONE, BARE)}
     for i, size in enumerate(SIZES):
-        prompt = size if i % 7 == 3 else int(rng.integers(size))
+        prompt = size if i % 7 == 3 else int(rng.integers(min(size, 30)))
         document = draw(rng, size, prompt_tokens=prompt, sharpness=2 if i % 2 else 1)
         documents[PROMPTED][i] = document
         documents[PLAIN][i] = draw(rng, size, sharpness=2 if i % 3 else 1)

@@ -13,7 +13,7 @@ import small
 from operators.lake import Lake
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.transform import BlockTransform, parse_transform
-from operators.transform.shots import draw_shots
+from operators.transform.shots import Shot, draw_shots
 from operators.write import PartWriter, WriteOptions
 from schemas.flow import READ, TOKENIZED
 
@@ -120,25 +120,41 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake = Lake(str(tmp_path_factory.mktemp("lake")))
     writer = PartWriter(WriteOptions(lake, "r", ()))
     for part in range(4):
-        records = [lakes.document(f"text number {10 * part + i}", 10 * part + i, ()) for i in range(10)]
+        records = [lakes.document(f"text {10 * part + i}", 10 * part + i, ()) for i in range(10)]
         lakes.write_records(writer, [r | {"label": r["row"] % 2} for r in records])
     return lake
 
 
+def shots_of(lake: Lake, label: int, shots: int, seed: int = 0, most_tokens: int = 100) -> list[Shot]:
+    draw = draw_shots(lake, "r", label=label, shots=shots, seed=seed, most_tokens=most_tokens)
+    assert draw.n_documents == 20
+    return draw.shots
+
+
 def test_shots_are_drawn_by_the_seed(labelled: Lake) -> None:
-    seven = draw_shots(labelled, "r", label=0, shots=7, seed=0)
+    seven = shots_of(labelled, label=0, shots=7)
     assert len({shot.key for shot in seven}) == 7
     for shot in seven:
         row = int(shot.key.partition("#")[2])
         assert row % 2 == 0
-        assert shot.text == f"text number {row}"
-    assert draw_shots(labelled, "r", label=0, shots=3, seed=0) == seven[:3]
-    assert draw_shots(labelled, "r", label=0, shots=7, seed=1) != seven
-    assert len(draw_shots(labelled, "r", label=1, shots=1000, seed=0)) == 20
+        assert shot.text == f"text {row}"
+    assert shots_of(labelled, label=0, shots=3) == seven[:3]
+    assert shots_of(labelled, label=0, shots=7, seed=1) != seven
+    assert len(shots_of(labelled, label=1, shots=1000)) == 20
+
+
+def test_long_documents_are_no_shots(labelled: Lake) -> None:
+    """Those of one digit have three tokens of two bytes, the others four."""
+    orders = (shots_of(labelled, label=1, shots=20, seed=seed) for seed in range(40))
+    seed, every = next((s, order) for s, order in enumerate(orders) if len(order[0].text or "") == 7)
+    short = [shot for shot in every if len(shot.text or "") == 6]
+    assert shots_of(labelled, label=1, shots=3, seed=seed, most_tokens=3) == short[:3]
+    assert shots_of(labelled, label=1, shots=7, seed=seed, most_tokens=3) == short
+    assert shots_of(labelled, label=1, shots=3, seed=seed, most_tokens=2) == []
 
 
 def test_every_document_of_the_label_is_drawn_about_as_often(labelled: Lake) -> None:
-    drawn = [shot.key for seed in range(60) for shot in draw_shots(labelled, "r", label=1, shots=5, seed=seed)]
+    drawn = [shot.key for seed in range(60) for shot in shots_of(labelled, label=1, shots=5, seed=seed)]
     counts = np.unique(drawn, return_counts=True)[1]
     assert len(counts) == 20
     assert ((counts - 15) ** 2 / 15).sum() < 50  # chi squared of 19 degrees of freedom: beyond it 1 in 10,000

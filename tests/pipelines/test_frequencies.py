@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lakes
 import pyarrow as pa
 import pytest
 import runs
@@ -19,6 +21,7 @@ from operators.lake import Lake
 from operators.tokenize import DocumentTokenizer
 from operators.verify import verify
 from pipelines import count, units
+from pipelines.claims import MemoryClaims
 from pipelines.config import ConfigError
 from pipelines.count import Counted
 from pipelines.engines import UnitStep
@@ -54,7 +57,7 @@ def counted(lake: Path, source: Path, model_folder: Path | None, **more: Any) ->
 
 
 def stored(lake: Path, corpus: str = "c") -> dict[int, tuple[int, int]]:
-    with connect(str(lake)) as connection:
+    with connect(str(lake), macros=False) as connection:
         sql = "select token_id, n, n_documents from frequencies where corpus = $c order by token_id"
         return {i: (n, d) for i, n, d in connection.execute(sql, {"c": corpus}).fetchall()}
 
@@ -129,7 +132,7 @@ def test_a_tokenizer_alone_gives_the_same_counts_and_fits_the_same_runs(
     counted(lake, corpus, None, name="d", tokenizer=str(model_folder / "tokenizer.json"), bos="never")
     assert stored(lake, "d") == stored(lake)
     run_fingerprint = DocumentTokenizer.load(model_folder).fingerprint
-    with connect(str(lake)) as connection:
+    with connect(str(lake), macros=False) as connection:
         sql = """
             select distinct corpus from frequencies
             where tokenizer_fingerprint = $f or list_contains(other_fingerprints, $f) order by 1"""
@@ -142,7 +145,7 @@ def test_a_run_gives_the_counts_of_its_input(model_folder: Path, corpus: Path, t
     counts = count_finished_run(Lake(str(tmp_path)), "of-run", "run")
     assert stored(tmp_path, "of-run") == stored(tmp_path)
     assert counts.documents == 30
-    with connect(str(tmp_path)) as connection:
+    with connect(str(tmp_path), macros=False) as connection:
         sql = "select count(*) from runs r join frequencies f on r.tokenizer_fingerprint = f.tokenizer_fingerprint"
         assert connection.execute(f"{sql} where corpus = 'of-run'").fetchall() == [(small.VOCABULARY,)]
 
@@ -154,6 +157,18 @@ def test_a_run_that_is_not_finished_is_not_counted(tmp_path: Path) -> None:
         count_finished_run(lake, "c", "run")
     with pytest.raises(ConfigError, match="no run 'other'"):
         count_finished_run(lake, "c", "other")
+
+
+@pytest.mark.parametrize(("ledger", "said"), [({}, "assay verify"), ({"model": {"vocab_size": 20}}, "holds token id")])
+def test_a_run_that_cannot_be_read_is_not_counted(ledger: dict[str, Any], said: str, tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    lakes.write_run(lake, **({"model": {"vocab_size": 500}, "tokenizer": {"fingerprint": "t"}} | ledger))
+    if not ledger:
+        for part in (tmp_path / "tokens" / "run_id=r").iterdir():
+            part.write_bytes(part.read_bytes()[:4] + bytes(200) + part.read_bytes()[204:])
+    with pytest.raises(RunError, match=said):
+        count_finished_run(lake, "c", "r")
+    assert not (tmp_path / "frequencies").exists()
 
 
 def test_what_stands_after_a_text_is_not_counted_either(corpus: Path, tmp_path: Path) -> None:
@@ -242,7 +257,7 @@ def two_files(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return folder
 
 
-def use(monkeypatch: pytest.MonkeyPatch, surveyor: Failing) -> None:
+def use(monkeypatch: pytest.MonkeyPatch, surveyor: InlineSurveyor) -> None:
     from contextlib import nullcontext
 
     monkeypatch.setattr("pipelines.frequencies.make_surveyor", lambda engine, address: nullcontext(surveyor))
@@ -277,3 +292,60 @@ def test_a_file_that_kills_its_reader_is_left_out_and_said(
     assert surveyor.surveyed == [0, 1]
     assert (result.counts.documents, result.n_unreadable) == (20, 1)
     assert result.rejects["killed_worker"][1].startswith(f"{killer}: reading this file ended the process")
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: the process is gone, and no claim in it ends."""
+
+
+class Deadly(InlineSurveyor):
+    """Workers that are killed by a text with `poison` in it, and begin again, as Ray has them do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims, self.deaths = DeadlyClaims(), 0
+
+    def survey(self, step: UnitStep, units: Sequence[Unit]) -> Iterator[pa.Table]:
+        if isinstance(step, count.CountStep):
+            tokenize = step.tokenize
+            step = replace(step, tokenize=lambda block: self.tokenize(tokenize, block))  # type: ignore[arg-type]
+        for unit in units:
+            yield from self.until_alive(step, unit)
+
+    def tokenize(self, step: Callable[[pa.Table], pa.Table], block: pa.Table) -> pa.Table:
+        if any("poison" in (text or "") for text in block["text"].to_pylist()):
+            self.claims.killed = True
+            raise Killed
+        return step(block)
+
+    def until_alive(self, step: UnitStep, unit: Unit) -> list[pa.Table]:
+        for _ in range(20):
+            self.claims.killed = False
+            try:
+                return list(step(unit))
+            except Killed:
+                self.deaths += 1
+        raise AssertionError("it never ended")
+
+
+class DeadlyClaims(MemoryClaims):
+    killed = False
+
+    def end(self, name: str) -> None:
+        if not self.killed:
+            super().end(name)
+
+
+def test_a_document_that_kills_its_worker_is_left_out_and_the_others_are_counted(
+    model_folder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surveyor, source = Deadly(), tmp_path / "poisoned.jsonl"
+    use(monkeypatch, surveyor)
+    lines = corpus.read_text(encoding="utf-8").splitlines(keepends=True)
+    poison = json.dumps({"id": "p", "text": "poison"}) + "\n"
+    source.write_text("".join([*lines[:7], poison, *lines[7:]]), encoding="utf-8")
+    result = counted(tmp_path / "lake", source, model_folder)
+    assert stored(tmp_path / "lake") == by_loop(model_folder, corpus)
+    assert (result.counts.documents, result.n_rejects, result.n_unreadable) == (30, 1, 0)
+    assert result.rejects["killed_worker"][1].startswith(f"{source}#7: its worker died 2 times")
+    assert surveyor.deaths == 4  # twice with the block, twice alone

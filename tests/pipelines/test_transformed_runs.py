@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from operators.lake import Lake
 from operators.query import query
 from operators.transform import parse_transform
 from operators.transform.blocks import text_change
+from operators.transform.shots import draw_shots
 from operators.verify import verify
 from pipelines import steps
 from pipelines.base_run import inherited
 from pipelines.config import ConfigError, ScoreConfig
-from pipelines.plan import make_plan
+from pipelines.engines import Steps
+from pipelines.plan import Plan, make_plan
 from pipelines.previous import ResumeError
-from pipelines.score import score_corpus
+from pipelines.score import RunError, score_corpus
 
 CONTEXT, STRIDE = 96, 48
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -173,7 +176,7 @@ def test_copies_of_a_perturbation_are_texts_of_their_own(lake: Path) -> None:
 
 
 def test_a_prefix_of_shots_is_fed_before_every_window(lake: Path, exact: torch.nn.Module, model_folder: Path) -> None:
-    ledger = transformed(lake, "prefix:label=0,shots=1,seed=2", "recall")
+    ledger = transformed(lake, "prefix:label=0,shots=1,seed=2", "recall", max_rejects=1)
     (shot,) = ledger["prefix"]["keys"]
     base, found = tokens_by_key(lake, "base"), tokens_by_key(lake, "recall")
     assert int(shot.removeprefix("doc-")) % 2 == 0
@@ -185,6 +188,7 @@ def test_a_prefix_of_shots_is_fed_before_every_window(lake: Path, exact: torch.n
     rejects = {r["key"]: r["reason"] for r in rows(lake, "rejects", "recall", order="row").to_pylist()}
     assert rejects[shot] == "used_as_prefix"
     assert (ledger["totals"]["rows_in"], ledger["totals"]["rejects"]) == (28, 2)
+    assert ledger["config"]["max_rejects"] == 1  # what is left out on purpose counts for nothing
     assert ledger["totals"]["scored"] == ledger["totals"]["tokens"]
     for key, own in found.items():
         ids = [row["token_id"] for row in own]
@@ -208,11 +212,27 @@ def by_windows(model: torch.nn.Module, prefix: list[int], ids: list[int], contex
 def test_shots_are_joined_by_nothing_and_dropped_until_they_fit(lake: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = plan_of(lake, "prefix:label=0", "many")
     assert 1 <= len(plan.prefix.keys) < 7
-    assert f"made of {len(plan.prefix.keys)} shots, not 7" in caplog.text
+    assert f"made of {len(plan.prefix.keys)} of 7 shots" in caplog.text
     assert 2 * len(plan.prefix.token_ids) < CONTEXT
     tokenizer = small.make_tokenizer()
     base = texts(lake, "base")
     assert list(plan.prefix.token_ids) == tokenizer.encode("".join(base[key] for key in plan.prefix.keys)).ids
+
+
+def test_a_prefix_excuses_no_other_rejects(lake: Path) -> None:
+    with pytest.raises(RunError, match="1 of 28 records were rejected, more than --max-rejects 0"):
+        transformed(lake, "prefix:label=0,shots=1", "strict", max_rejects=0)
+
+
+def test_documents_too_long_for_a_shot_are_passed_over(lake: Path, model_folder: Path) -> None:
+    """Of label 1 are two of several windows: whichever the seed draws first, shots are found."""
+    lengths = {row["key"]: row["n_tokens"] for row in rows(lake, "documents", "base").to_pylist() if row["label"] == 1}
+    orders = [draw_shots(Lake(str(lake)), "base", label=1, shots=15, seed=s, most_tokens=10**6) for s in range(40)]
+    assert {draw.n_documents for draw in orders} == {15}
+    seed = next(s for s, draw in enumerate(orders) if 2 * lengths[draw.shots[0].key] >= CONTEXT)
+    plan = plan_of(lake, f"prefix:label=1,shots=1,seed={seed}", "passed")
+    fitting = [shot.key for shot in orders[seed].shots if 2 * lengths[shot.key] < CONTEXT]
+    assert list(plan.prefix.keys) == fitting[:1]
 
 
 def test_a_prefix_from_a_file(lake: Path, tmp_path: Path, exact: torch.nn.Module) -> None:
@@ -346,7 +366,7 @@ def test_runs_without_a_transform_are_what_they_were(model_folder: Path, corpus:
         ({"transform": "prefix:label=0,shots=1", "base_run": "textless"}, "did not keep its texts"),
         (
             {"transform": "prefix:label=0,shots=1", "context": 16},
-            "half or more of the context of 16, with a single shot",
+            "every document of label 0 in run base takes half or more of the context of 16 tokens",
         ),
         ({"transform": "prefix:label=0,file=/nowhere/f"}, "No such file"),
         ({"transform": "prefix:label=0,file=https://u:s3cret@h/f"}, "holds credentials"),
@@ -395,7 +415,25 @@ def test_a_base_run_scored_anew_in_another_way_stops_the_resume(
         plan_of(tmp_path, "lowercase", "lower")
 
 
+def test_steps_that_were_sent_elsewhere_give_the_same_rows(
+    lake: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the Ray engine adds to the inline one, without its processes."""
+    transformed(lake, "prefix:label=0,shots=1", "here")
+    of, scoring = Steps.of, Plan.scoring
+    monkeypatch.setattr(Steps, "of", lambda *args: sent(of(*args)))
+    monkeypatch.setattr(Plan, "scoring", lambda plan: sent(scoring(plan)))
+    transformed(lake, "prefix:label=0,shots=1", "there")
+    for table, order in (("tokens", "doc_id"), ("documents", "doc_id"), ("rejects", "row")):
+        assert rows(lake, table, "there", order=order).equals(rows(lake, table, "here", order=order)), table
+
+
+def sent(step: Any) -> Any:
+    return pickle.loads(pickle.dumps(step))
+
+
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_both_engines_write_the_same_rows(lake: Path, small_blocks: None) -> None:
     for engine in ("inline", "ray"):
         transformed(lake, "prefix:label=0,shots=1", f"prefix-{engine}", engine=engine, actors=1)

@@ -34,5 +34,5 @@ sides as (
 select
   $run_id::varchar as run_id,
   doc_id,
-  (original - changed) / case when $normalised and spread >= 1e-9 then spread else 1 end as score
+  nullif((original - changed) / case when $normalised and spread >= 1e-9 then spread else 1 end, 'nan'::double) as score
 from sides;

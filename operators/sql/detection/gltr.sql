@@ -6,7 +6,7 @@
 -- reads: tokens(run_id, doc_id, rank)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [share of the tokens]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: top INTEGER = 10; the highest rank that counts: 10, 100 and 1000 bound the colours of the paper
+-- parameter: top INTEGER = 10 in [1, inf); the highest rank that counts; 10, 100 and 1000 bound the paper's colours
 -- rollup: n_rank_1 / n_scored if $top = 1
 -- note: the paper shows the shares of all four buckets; those between two bounds are differences of this score. NULL
 --   where no token is scored.

@@ -7,7 +7,7 @@
 -- returns: run_id VARCHAR, level DOUBLE [share of positives], fpr DOUBLE [share of negatives],
 --   tpr DOUBLE [share of positives], threshold DOUBLE [as the score], n_positive BIGINT, n_negative BIGINT
 -- parameter: scores VARCHAR; name of a table, view or CTE with run_id, doc_id, score, as every document score returns
--- parameter: levels DOUBLE[] = [0.95]; true-positive rates demanded
+-- parameter: levels DOUBLE[] = [0.95] in [0, 1]; true-positive rates demanded
 -- note: equal scores are one threshold; tpr is what was achieved. NULL and NaN scores are left out (auroc counts them).
 --   fpr is NULL where a class is empty.
 with input_scores as (

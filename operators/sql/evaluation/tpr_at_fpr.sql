@@ -8,10 +8,10 @@
 --   fpr DOUBLE [share of negatives], threshold DOUBLE [as the score], n_positive BIGINT, n_negative BIGINT,
 --   resolvable BOOLEAN
 -- parameter: scores VARCHAR; name of a table, view or CTE with run_id, doc_id, score, as every document score returns
--- parameter: levels DOUBLE[] = [0.001, 0.01, 0.05]; false-positive rates allowed
+-- parameter: levels DOUBLE[] = [0.001, 0.01, 0.05] in [0, 1]; false-positive rates allowed
 -- note: equal scores are one threshold. fpr is what was achieved; without any threshold tpr and fpr are 0 and threshold
---   is NULL. FPR moves in steps of 1 / n_negative: below that (resolvable = false) the level means no false alarm at all.
---   NULL and NaN scores are left out (auroc counts them). tpr is NULL where a class is empty.
+--   is NULL. FPR moves in steps of 1 / n_negative: below that (resolvable = false) the level means no false alarm at
+--   all. NULL and NaN scores are left out (auroc counts them). tpr is NULL where a class is empty.
 with input_scores as (
   select run_id, doc_id, score::double as score
   from query_table($scores)

@@ -7,12 +7,13 @@
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats]
 -- parameter: run_id VARCHAR; the run to score
 -- companion: corpus VARCHAR; frequencies
--- parameter: cap DOUBLE = 0.01; the paper's a, above which no token counts for more; the paper tunes it by data set
+-- parameter: cap DOUBLE = 0.01 in (0, inf]; the paper's a, the most that a token counts for; tuned by data set there
 -- parameter: by_documents BOOLEAN = false; n = documents that hold the id, as MIMIR's code counts; else occurrences
--- note: V is the number of ids of the corpus's vocabulary. Occurrences count where a token has a prediction: the authors'
---   code leaves out the first token, MIMIR's scores it after an EOS, and here it is as the run was fed. The authors count
---   the first 1024 tokens of a document (assay frequencies --first-tokens 1024). NULL where no token is scored; an id that
---   the corpus has no row for is taken as one that never occurs. Holds some 60 bytes an id and document in memory.
+-- note: V is the number of ids of the corpus's vocabulary. Occurrences count where a token has a prediction: the
+--   authors' code leaves out the first token, MIMIR's scores it after an EOS, and here it is as the run was fed. The
+--   authors count the first 1024 tokens of a document (assay frequencies --first-tokens 1024). NULL where no token is
+--   scored; an id that the corpus has no row for is taken as one that never occurs. Holds some 60 bytes an id and
+--   document in memory.
 with corpus_size as (
   select sum(case when $by_documents then n_documents else n end) + count(*) as total
   from frequencies

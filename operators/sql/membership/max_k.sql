@@ -6,7 +6,7 @@
 -- reads: tokens(run_id, doc_id, logprob)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: ratio DOUBLE = 0.2; share of the tokens that is averaged, above 0 and at most 1
+-- parameter: ratio DOUBLE = 0.2 in (0, 1]; share of the tokens that is averaged
 -- note: the authors' code names it the other way round: its `k_min_probs` are the k smallest losses, which is this
 --   with the sign turned, and its `k_max_probs` are min_k. It deletes tokens whose loss is exactly 0, meant for
 --   padding; they count here. Found as in min_k, from the other end. NULL where no token is scored.

@@ -6,7 +6,7 @@
 -- reads: tokens(run_id, doc_id, entropy)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: ratio DOUBLE = 0.2; share of the tokens that is averaged; 0 is the most uncertain token alone
+-- parameter: ratio DOUBLE = 0.2 in [0, 1]; share of the tokens that is averaged; 0 is the most uncertain token alone
 -- note: order 1 of four; max_renyi_half, max_renyi_2 and max_renyi_inf are the others, which need more columns.
 --   Theirs is lower for members, so the sign is turned. They report ratios from 0 to 1. The tokens of the whole
 --   document are ranked; the paper ranks those of a part (image, instruction, description) by itself. NULL where no

@@ -7,7 +7,7 @@
 -- reads: tokens(run_id, doc_id, renyi_half)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: ratio DOUBLE = 0.2; share of the tokens that is averaged; 0 is the most uncertain token alone
+-- parameter: ratio DOUBLE = 0.2 in [0, 1]; share of the tokens that is averaged; 0 is the most uncertain token alone
 -- note: as max_renyi, of order 1/2. The authors' code (VL-MIA) clamps every probability to at least 1e-10 before the
 --   sum, which adds up to 1e-5 for each id of the vocabulary inside the logarithm, 0.5 at 50,000 ids; nothing is
 --   clamped here.

@@ -7,7 +7,7 @@
 -- reads: tokens(run_id, doc_id, logprob_max)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: ratio DOUBLE = 0.2; share of the tokens that is averaged; 0 is the most uncertain token alone
+-- parameter: ratio DOUBLE = 0.2 in [0, 1]; share of the tokens that is averaged; 0 is the most uncertain token alone
 -- note: as max_renyi, of order infinity. NULL where no token is scored, and in runs without the group extremes.
 with gathered as (
   select doc_id, list(-logprob_max) filter (logprob_max is not null) as entropies

@@ -6,7 +6,7 @@
 -- reads: tokens(run_id, doc_id, logprob)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: ratio DOUBLE = 0.2; share of the tokens that is averaged, above 0 and at most 1
+-- parameter: ratio DOUBLE = 0.2 in (0, 1]; share of the tokens that is averaged
 -- parameter: parity BOOLEAN = false; as the authors' code: k = floor(n * ratio), and NULL where that is 0
 -- rollup: min_k_20 if $ratio = 0.2 and not $parity
 -- note: exact without a sort. Any t that has at most k values below it and at least k at or below it gives

@@ -6,7 +6,7 @@
 -- reads: tokens(run_id, doc_id, logprob, logprob_mean, logprob_std)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [standard deviations]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: ratio DOUBLE = 0.2; share of the tokens that is averaged, above 0 and at most 1
+-- parameter: ratio DOUBLE = 0.2 in (0, 1]; share of the tokens that is averaged
 -- parameter: parity BOOLEAN = false; as the authors' code: k = floor(n * ratio), NaN counted in n and sorted last
 -- rollup: min_k_plus_plus_20 if $ratio = 0.2 and not $parity
 -- note: where logprob_std is 0, z is NaN for the certain token (0 / 0) and -inf for any other. NaN is left out, of n

@@ -7,9 +7,9 @@
 -- reads: tokens(run_id, doc_id, position, logprob)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: width BIGINT = 5; scored tokens of a window
--- parameter: stride BIGINT = 1; scored tokens from one window's start to the next
--- parameter: ratio DOUBLE = 0.2; share of the windows that is averaged, above 0 and at most 1
+-- parameter: width BIGINT = 5 in [1, inf); scored tokens of a window
+-- parameter: stride BIGINT = 1 in [1, inf); scored tokens from one window's start to the next
+-- parameter: ratio DOUBLE = 0.2 in (0, 1]; share of the windows that is averaged
 -- parameter: parity BOOLEAN = false; as MIMIR: k = floor(n * ratio), and NULL where that is 0
 -- note: MIMIR's own default is a width of 1, which is min_k, and it stores the negative. Windows do not reach over the
 --   end. Sorts the tokens by position, which makes it slower than min_k. NULL where the text has no whole window.

@@ -8,8 +8,8 @@
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
 -- companion: swapped VARCHAR[]; transform perturb:kind=swap_words
--- parameter: low DOUBLE = 0.3; share of the tokens at the unlikely end, above 0 and at most 1
--- parameter: high DOUBLE = 0.05; share of the tokens at the likely end, above 0 and at most 1
+-- parameter: low DOUBLE = 0.3 in (0, 1]; share of the tokens at the unlikely end
+-- parameter: high DOUBLE = 0.05 in (0, 1]; share of the tokens at the likely end
 -- note: the paper's is PD(text) less the mean and lower for members: the authors' code turns the sign before its ROC
 --   curve, as is done here. They take five copies. k of both ends as in their code; mia_llms_benchmark takes the whole
 --   text where the likely end is empty. Copies that a document lacks are left out of its mean. NULL where the text or

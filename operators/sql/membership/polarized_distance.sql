@@ -6,8 +6,8 @@
 -- reads: tokens(run_id, doc_id, logprob)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: low DOUBLE = 0.3; share of the tokens at the unlikely end, above 0 and at most 1
--- parameter: high DOUBLE = 0.05; share of the tokens at the likely end, above 0 and at most 1
+-- parameter: low DOUBLE = 0.3 in (0, 1]; share of the tokens at the unlikely end
+-- parameter: high DOUBLE = 0.05 in (0, 1]; share of the tokens at the likely end
 -- note: the paper's distance is the largest less the smallest and lower for members, so the sign is turned. k of both
 --   ends as in the authors' code; mia_llms_benchmark takes `[-0:]`, the whole text, where the likely end is empty. Both
 --   ends are found as in min_k. NULL where no token is scored.

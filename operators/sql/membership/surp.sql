@@ -7,8 +7,8 @@
 -- reads: tokens(run_id, doc_id, logprob, entropy)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: max_entropy DOUBLE = 2.0; nats; only predictions below are certain enough to be surprised
--- parameter: ratio DOUBLE = 0.2; share of the tokens that is surprising, above 0 and at most 1
+-- parameter: max_entropy DOUBLE = 2.0 in [0, inf]; nats; only predictions below are certain enough to be surprised
+-- parameter: ratio DOUBLE = 0.2 in (0, 1]; share of the tokens that is surprising
 -- parameter: parity BOOLEAN = false; k = floor(n * ratio) as in mia_llms_benchmark, and NULL where that is 0
 -- note: no code of the authors was found; thresholds and order of the two conditions are those of
 --   mia_llms_benchmark: the share is of the whole text, not of its certain tokens. Tokens equal to the k-th are all in,

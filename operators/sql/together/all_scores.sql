@@ -11,11 +11,11 @@
 --   perplexity DOUBLE [equally likely tokens], log_rank DOUBLE [nats of rank per token], lrr DOUBLE [ratio],
 --   fast_detectgpt DOUBLE [standard deviations of the whole text]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: ratio DOUBLE = 0.2; share of the tokens that the scores named by k average, above 0 and at most 1
+-- parameter: ratio DOUBLE = 0.2 in [0, 1]; share of the tokens that the scores named by k average
 -- parameter: parity BOOLEAN = false; k of min_k, min_k_plus_plus and surp as in the code they are compared with
--- parameter: max_entropy DOUBLE = 2.0; nats; of surp
--- parameter: low DOUBLE = 0.3; of polarized_distance, share of the tokens at the unlikely end
--- parameter: high DOUBLE = 0.05; of polarized_distance, share of the tokens at the likely end
+-- parameter: max_entropy DOUBLE = 2.0 in [0, inf]; nats; of surp
+-- parameter: low DOUBLE = 0.3 in (0, 1]; of polarized_distance, share of the tokens at the unlikely end
+-- parameter: high DOUBLE = 0.05 in (0, 1]; of polarized_distance, share of the tokens at the likely end
 -- note: what is not selected is not computed: `select doc_id, loss, max_renyi from all_scores('demo')` sorts nothing.
 --   The log-probabilities of a document are sorted once for every score that ranks them. With one or two such scores
 --   their own files are faster, for they select without a sort; from three on the sort is. z and entropies are ranked

@@ -10,7 +10,7 @@
 --   entropy DOUBLE [nats per token], fast_detectgpt DOUBLE [standard deviations of the whole text],
 --   surprisal_gap DOUBLE [nats per token], typicality DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: top INTEGER = 10; of gltr, the highest rank that counts
+-- parameter: top INTEGER = 10 in [1, inf); of gltr, the highest rank that counts
 -- note: what is not selected is not computed, and its column is not read.
 with sums as (
   select

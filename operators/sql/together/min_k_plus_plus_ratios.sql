@@ -7,7 +7,7 @@
 -- reads: tokens(run_id, doc_id, logprob, logprob_mean, logprob_std)
 -- returns: run_id VARCHAR, doc_id BIGINT, ratio DOUBLE, score DOUBLE [standard deviations]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: ratios DOUBLE[] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]; shares of the tokens, above 0 and at most 1
+-- parameter: ratios DOUBLE[] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6] in (0, 1]; shares of the tokens
 -- note: min_k_plus_plus at every ratio, from one sort of each document's tokens; NaN and -inf as there. The ratio to
 --   report is not chosen on the documents that it is judged by. NULL where no z is defined.
 with standardized as (

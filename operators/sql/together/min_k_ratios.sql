@@ -6,7 +6,7 @@
 -- reads: tokens(run_id, doc_id, logprob)
 -- returns: run_id VARCHAR, doc_id BIGINT, ratio DOUBLE, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: ratios DOUBLE[] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]; shares of the tokens, above 0 and at most 1
+-- parameter: ratios DOUBLE[] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6] in (0, 1]; shares of the tokens
 -- parameter: parity BOOLEAN = false; as the authors' code: k = floor(n * ratio), and NULL where that is 0
 -- note: min_k at every ratio, from one sort of each document's tokens: faster than min_k from three ratios on. By
 --   default the ratios of LLM Dataset Inference. The ratio to report is not chosen on the documents that it is judged

@@ -11,9 +11,9 @@
 --   fisher_rao DOUBLE [share of the longest distance], renyi_divergence DOUBLE [nats per token],
 --   branching_factor DOUBLE [equally likely tokens]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: quantile DOUBLE = 0.9; of chow_quantile
+-- parameter: quantile DOUBLE = 0.9 in [0, 1]; of chow_quantile
 -- parameter: parity BOOLEAN = false; of renyi_divergence
--- parameter: horizon INTEGER = 50; of branching_factor
+-- parameter: horizon INTEGER = 50 in [0, inf); of branching_factor
 -- note: of the tokens after the prompt where the run has prompts, of all tokens elsewhere. What is not selected is not
 --   computed, and its column is not read; the three distances are NULL without the columns `renyi`.
 with completions as (

@@ -6,7 +6,7 @@
 -- reads: tokens(run_id, doc_id, in_prompt, logprob, entropy)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [equally likely tokens]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: horizon INTEGER = 50; scored tokens up to which entropies are averaged, as in the authors' code
+-- parameter: horizon INTEGER = 50 in [0, inf); scored tokens up to which entropies are averaged, as in their code
 -- note: of whole distributions, so larger than the authors', who keep the top-p 0.9: branching_factor_top_p does. They
 --   also average over the samples of a prompt, position by position, before they exponentiate; here each sample is a
 --   document of its own. For a longer completion it holds where the text is sampled from the model. The completion: the

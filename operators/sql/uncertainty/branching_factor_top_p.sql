@@ -8,8 +8,8 @@
 --   documents(run_id, doc_id)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [equally likely tokens]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: top_p DOUBLE = 0.9; mass of the nucleus, as in the authors' code
--- parameter: horizon INTEGER = 50; scored tokens up to which entropies are averaged, as in the authors' code
+-- parameter: top_p DOUBLE = 0.9 in (0, 1]; mass of the nucleus, as in the authors' code
+-- parameter: horizon INTEGER = 50 in [0, inf); scored tokens up to which entropies are averaged, as in their code
 -- note: exact, or NULL: a list of the k most likely tokens that does not reach top_p at any scored token of the
 --   completion leaves the document undefined, so keep enough of them. A longer completion with a token outside its
 --   nucleus is undefined, too: it was not sampled so. For the rest see branching_factor. NULL also where no token of

@@ -6,7 +6,7 @@
 -- reads: tokens(run_id, doc_id, in_prompt, logprob)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: quantile DOUBLE = 0.9; from 0 (the surest token) to 1 (the least sure one)
+-- parameter: quantile DOUBLE = 0.9 in [0, 1]; from 0 (the surest token) to 1 (the least sure one)
 -- note: the completion: the tokens after the prompt where the run has prompts, all tokens elsewhere. Between two tokens
 --   it is interpolated linearly, which is not settled by the paper. The best quantile differs by task there, so 0.9 is
 --   no more than a place to start; chow_quantiles has many. Chow-Sum is sequence_nll, Chow-Average is

@@ -9,7 +9,7 @@
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats per token]
 -- parameter: run_id VARCHAR; the run to score
 -- companion: unprompted VARCHAR; transform unprompted
--- parameter: tau DOUBLE = 0.0656; entropy in nats from which a token counts as uncertain
+-- parameter: tau DOUBLE = 0.0656 in [0, inf]; entropy in nats from which a token counts as uncertain
 -- parameter: weight DOUBLE = 3.599; the paper's lambda
 -- note: tau and weight are LM-Polygraph's, chosen for models of abstractive summaries, so choose them on your own data.
 --   Tokens are paired as in pmi, with the same NULLs; LM-Polygraph's code takes the second term from a neighbouring row

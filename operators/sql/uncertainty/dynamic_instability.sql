@@ -7,8 +7,8 @@
 -- reads: tokens(run_id, doc_id, position, in_prompt, topk_id, topk_logprob); documents(run_id, doc_id)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [nats]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: weight DOUBLE = 1.0; the paper's lambda; that 1 is its value is not settled
--- parameter: top INTEGER = 0; entries of the list that are used, 0 for all that the run kept
+-- parameter: weight DOUBLE = 1.0 in [0, inf); the paper's lambda; that 1 is its value is not settled
+-- parameter: top INTEGER = 0 in [0, inf); entries of the list that are used, 0 for all that the run kept
 -- note: the value grows with k, so compare runs with lists of one length. The completion: the tokens after the prompt
 --   where the run has prompts, all tokens elsewhere; its first step has none before it and counts from the second on.
 --   See instability_position for the place of the maximum. NULL where there are no two steps in a row, and without the

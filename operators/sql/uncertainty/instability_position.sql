@@ -7,8 +7,8 @@
 -- reads: tokens(run_id, doc_id, position, in_prompt, topk_id, topk_logprob); documents(run_id, doc_id)
 -- returns: run_id VARCHAR, doc_id BIGINT, score DOUBLE [share of the completion]
 -- parameter: run_id VARCHAR; the run to score
--- parameter: weight DOUBLE = 1.0; as in dynamic_instability
--- parameter: top INTEGER = 0; as in dynamic_instability
+-- parameter: weight DOUBLE = 1.0 in [0, inf); as in dynamic_instability
+-- parameter: top INTEGER = 0 in [0, inf); as in dynamic_instability
 -- note: meant for completions whose peaks are about as high. Steps are the tokens of the completion that have a
 --   prediction. NULL where dynamic_instability is.
 with lists as (
