@@ -26,7 +26,7 @@ from operators.evaluation.dataset_inference import (
     false_positive_rate,
 )
 from operators.evaluation.documents import Documents, read_documents, read_texts
-from operators.evaluation.features import Features, document_features
+from operators.evaluation.features import Features, Ids, document_features
 from operators.evaluation.run_scores import reading
 from pipelines.config import ConfigError
 
@@ -113,10 +113,11 @@ def infer(options: InferenceOptions) -> Inference:
     how: dict[str, Any] = {"splits": options.splits, "seed": options.seed, "parity": options.parity}
     with reading(options.lake, options.storage_options) as connection:
         about_runs = tuple(_about_runs(connection, options))
-        sets = _sets(options)
+        sets = _sets(connection, options)
         features = _features(connection, options, sets)
         texts = _texts(connection, options, sets)
     suspect, held_out, names, families = _common(*features)
+    about_runs = (*about_runs, *_left_out(options, *features))
     try:
         result = dataset_inference(suspect, held_out, names=names, **how)
         draws = min(options.draws, max(1, SPLITS_IN_ALL // options.splits))
@@ -153,7 +154,7 @@ def _about_runs(connection: duckdb.DuckDBPyConnection, options: InferenceOptions
         yield f"warning: {said}: that alone may make the sets differ"
 
 
-def _sets(options: InferenceOptions) -> tuple[Documents, Documents]:
+def _sets(connection: duckdb.DuckDBPyConnection, options: InferenceOptions) -> tuple[Documents, Documents]:
     """The suspect and the held-out documents."""
     sets = []
     for run_id, condition in zip((options.run_id, options.second_run), options.conditions, strict=True):
@@ -165,15 +166,31 @@ def _sets(options: InferenceOptions) -> tuple[Documents, Documents]:
                 raise
             raise ConfigError(f"{condition!r} is no condition: {error}") from None
         sets.append(every.where(every.labels == 1))
-    both = np.intersect1d(sets[0].doc_ids, sets[1].doc_ids).size
-    if both:
-        raise ConfigError(f"{both:,} documents are in both sets: change --suspect or --held-out so that none is")
     for name, some, condition in zip(("suspect", "held-out"), sets, options.conditions, strict=True):
         if not len(some):
             raise ConfigError(
                 f"no {name} document: none has {condition!r}. Say which are: --{name} \"domain = 'news'\""
             )
+    both = _in_both(connection, options, *(some.doc_ids for some in sets))
+    if both:
+        raise ConfigError(f"{both:,} documents are in both sets: change --suspect or --held-out so that none is")
     return sets[0], sets[1]
+
+
+def _in_both(connection: duckdb.DuckDBPyConnection, options: InferenceOptions, first: Ids, second: Ids) -> int:
+    """How many documents are in both sets. Those of two corpora may share ids, so of two runs texts have to agree."""
+    shared = np.intersect1d(first, second)
+    if not shared.size or options.held_out_run is None:
+        return int(shared.size)
+    sql = """
+        select count(*)
+        from documents a
+        join documents b on a.doc_id = b.doc_id and a.text_sha256 = b.text_sha256
+        where a.run_id = $first and b.run_id = $second and a.doc_id in (select unnest($ids::bigint[]))
+    """
+    bound = {"first": options.run_id, "second": options.held_out_run, "ids": shared.tolist()}
+    ((count,),) = connection.execute(sql, bound).fetchall()
+    return int(count)
 
 
 def _features(
@@ -208,6 +225,15 @@ def _common(
     names, left, right = zip(*kept, strict=True)
     families = tuple(first.families[i] for i in left)
     return first.values[:, list(left)], second.values[:, list(right)], names, families
+
+
+def _left_out(options: InferenceOptions, first: Features, second: Features) -> Iterator[str]:
+    """Scores that only one of two runs has."""
+    pairs = ((options.run_id, first, second), (options.second_run, second, first))
+    for run_id, here, there in pairs:
+        alone = [variant for variant in here.variants if variant not in there.variants]
+        if alone:
+            yield f"note: only {run_id} has {', '.join(alone)}, so it is left out"
 
 
 def _texts(

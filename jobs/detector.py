@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,11 @@ def run_train(
 
     Raises:
         ConfigError: no such lake or run.
-        DetectorError: what is asked for cannot be trained, or the folder is taken.
+        DetectorError: what is asked for cannot be trained, the folder is taken, or a label is neither 1 nor 0.
         ScoreError: as `operators.scores.plan_scores`.
-        QueryError: DuckDB failed.
+        QueryError: DuckDB failed, or refused the expression of the labels.
     """
+    from operators.detectors.card import LABEL
     from operators.detectors.files import check_free, save
     from operators.detectors.training import train
     from operators.evaluation.run_scores import reading
@@ -47,11 +49,33 @@ def run_train(
     check_run(lake, run_id, options)
     given = dict(options) if options else None
     check_free(output, overwrite=overwrite, storage_options=given)  # before minutes of work
+    labelled = None if settings.label == LABEL else _labels(lake, run_id, settings.label, options)
     with reading(lake, options) as connection:
-        trained = train(connection, run_id, settings, lake)
+        trained = train(connection, run_id, settings, lake, labelled)
     card = save(output, trained.card, trained.tensors, overwrite=overwrite, storage_options=given)
     print_card(card)
-    print(f"\nkept: {output}\napply it: assay scores {lake} --run-id RUN --detector {output}")
+    print(f"\nkept: {output}\napply it: {_application(lake, output, card)}")
+
+
+def _application(lake: str, output: str, card: Card) -> str:
+    """The command that applies a detector to a run."""
+    references = getattr(card.inputs, "references", {})
+    command = f"assay scores {shlex.quote(lake)} --run-id RUN --detector {shlex.quote(output)}"
+    return " ".join([command, *(f"--reference {shlex.quote(name)}" for name in references)])
+
+
+def _labels(lake: str, run_id: str, expression: str, options: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """Ids of the run's documents and what the expression gives for each."""
+    from operators.detectors.card import DetectorError
+    from operators.evaluation.documents import read_documents
+
+    try:
+        found = read_documents(lake, run_id, label=expression, storage_options=options)
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        raise DetectorError(f"--label: {error}") from None
+    return found.doc_ids, found.labels
 
 
 def run_show(folder: str, options: Mapping[str, Any] | None = None) -> None:
@@ -67,7 +91,7 @@ def run_show(folder: str, options: Mapping[str, Any] | None = None) -> None:
 
 def print_card(card: Card) -> None:
     """The card for a reader: how well, on what, from what."""
-    from operators.detectors.card import Scores
+    from operators.detectors.card import LABEL, Scores
 
     found = card.out_of_fold
     rows = {
@@ -79,7 +103,8 @@ def print_card(card: Card) -> None:
         "folds": f"{len(card.folds)}, seed {card.seed}"
         + (f", {card.cluster} kept whole" if card.cluster else "")
         + ("" if card.kind == "logistic" else f", passes {', '.join(str(fold.epochs) for fold in card.folds)}"),
-        "value": card.label,
+        "value": card.value,
+        **({"labels": card.label} if card.label != LABEL else {}),
     }
     if isinstance(card.inputs, Scores):
         rows["reads"] = ", ".join(card.inputs.features)

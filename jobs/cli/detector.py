@@ -37,6 +37,9 @@ def train(
     folds: Annotated[int, typer.Option(help="Models, each tested on what it never saw.", min=2, max=100)] = 5,
     seed: Annotated[int, typer.Option(help="Of folds and training.", min=0, max=2**31 - 1000)] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the documents at most (networks).", min=1)] = 40,
+    label: Annotated[
+        str, typer.Option(help="SQL over `documents` that gives 1, 0 or NULL.", metavar="EXPRESSION")
+    ] = "label",
     cluster: Annotated[
         str | None, typer.Option(help="source, domain or a kept column: documents that stay in one fold.")
     ] = None,
@@ -63,7 +66,7 @@ def train(
         from operators.detectors.training import TrainSettings
 
         settings = TrainSettings(
-            kind=kind.value, folds=folds, seed=seed, epochs=epochs, cluster=cluster,
+            kind=kind.value, folds=folds, seed=seed, epochs=epochs, label=label, cluster=cluster,
             families=tuple(family) if family else None, scores=tuple(score) if score else None,
             references=tuple(reference or ()), positions=positions,
         )  # fmt: skip

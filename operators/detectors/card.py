@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 FORMAT: Literal["assay-detector-1"] = "assay-detector-1"
 
+LABEL = "label"  # the column that holds labels where no expression makes others
+
 Kind = Literal["logistic", "los_net", "pawn"]
 KINDS: tuple[Kind, ...] = ("logistic", "los_net", "pawn")
 PAPERS: dict[Kind, str] = {
@@ -33,10 +35,17 @@ class _Part(BaseModel):
 
 
 class Scores(_Part):
-    """What a logistic detector reads: scores of documents, in the order of its weights."""
+    """What a logistic detector reads: scores of documents, in the order of its weights.
+
+    `references`: the model fingerprints of the reference runs that `features` name, by those names. Another run has
+    its own reference runs, and theirs stand in for these. `unmarked`: those of `features` that have no weight for being
+    undefined: documents that a prefix was made of have them not, and these were chosen by their label.
+    """
 
     kind: Literal["logistic"]
     features: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1000)]  # variants, as in `scores`
+    references: Annotated[dict[Name, Name | None], Field(max_length=100)] = {}
+    unmarked: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
     clip: Annotated[float, Field(ge=0, lt=0.5)]  # share of the values cut off at either end
 
 
@@ -79,11 +88,13 @@ class TrainingRun(_Part):
 
 
 class Card(_Part):
-    """The whole card. `digest` is xxh3-128 of `detector.safetensors`; `cluster` the column that folds kept whole."""
+    """The whole card. `digest` is xxh3-128 of `detector.safetensors`; `cluster` the column that folds kept whole;
+    `value` what the numbers are that it gives, `label` the SQL expression over `documents` that gave the labels."""
 
     format: Literal["assay-detector-1"]
     inputs: Annotated[Scores | Sequences, Field(discriminator="kind")]
-    label: Name
+    value: Name
+    label: Annotated[str, Field(min_length=1, max_length=10_000)]
     paper: Name
     run: TrainingRun
     cluster: Name | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
@@ -28,13 +28,21 @@ class Documents:
     labels: Floats
     clusters: Ids | None
 
+    @property
+    def lacks_clusters(self) -> bool:
+        """Whether clusters were asked for, and no document has one."""
+        return self.clusters is not None and bool((self.clusters < 0).all())
+
+    def relabelled(self, doc_ids: Ids, labels: Floats) -> Documents:
+        """The same documents with labels of theirs, those of `doc_ids`, sorted; NaN for documents not among these."""
+        known = np.isin(self.doc_ids, doc_ids)
+        found = np.full(self.doc_ids.size, np.nan)
+        found[known] = labels[np.searchsorted(doc_ids, self.doc_ids[known])]
+        return replace(self, labels=found)
+
 
 def read_documents(connection: duckdb.DuckDBPyConnection, run_id: str, cluster: str | None) -> Documents:
-    """The documents of a run; `cluster` is `source`, `domain` or a column kept with --keep-columns.
-
-    Raises:
-        DetectorError: no document has that column.
-    """
+    """The documents of a run; `cluster` is `source`, `domain` or a column kept with --keep-columns."""
     own = "attributes[$cluster]" if cluster not in _OWN_COLUMNS else cluster
     columns = "doc_id, label" if cluster is None else f"doc_id, label, {own} as cluster"
     bound = {"run_id": run_id} | ({} if cluster is None or cluster in _OWN_COLUMNS else {"cluster": cluster})
@@ -43,11 +51,6 @@ def read_documents(connection: duckdb.DuckDBPyConnection, run_id: str, cluster: 
     ).to_arrow_table()
     labels = pc.fill_null(rows["label"].cast(pa.float64()), np.nan).to_numpy()
     clusters = None if cluster is None else _hashes(rows["cluster"])
-    if clusters is not None and clusters.size and (clusters < 0).all():
-        raise DetectorError(
-            f"no document of run {run_id} has a column {cluster!r}: "
-            "--cluster takes source, domain, or what `assay score --keep-columns` kept"
-        )
     return Documents(rows["doc_id"].to_numpy(), labels, clusters)
 
 

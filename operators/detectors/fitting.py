@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,13 @@ from operators.evaluation.standardise import Floats
 
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
-BATCH = 16
+BATCH, LARGEST_BATCH = 16, 256
+BATCHES = 128  # in a pass, before batches grow: steps of few documents would take hours over many
 PATIENCE = 10  # passes without a better validation loss, and
 PATIENT_STEPS = 100  # so many steps at least: a pass over few documents is only some
 
 _SCORED_AT_ONCE = 256
+_SCALED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -46,34 +48,50 @@ def fit(
     """Fit a network to documents [N]; those in `validation` [N] tell when to stop and teach nothing else."""
     with _own_randomness(seed):
         network = make_network(inputs)
-        seen, held = torch.from_numpy(~validation), torch.from_numpy(validation)
-        tensors = (*_cropped(values, mask), torch.from_numpy(labels.astype(np.float32)))
-        network.scale.fit(tensors[0][seen], tensors[1][seen])  # type: ignore[union-attr,operator]
-        return _descend(network, [t[seen] for t in tensors], [t[held] for t in tensors], epochs)
+        documents = _Labelled(*_cropped(values, mask), torch.from_numpy(labels.astype(np.float32)))
+        seen, held = (torch.from_numpy(np.flatnonzero(chosen)) for chosen in (~validation, validation))
+        batches = ((documents.values[some], documents.mask[some]) for some in _parts(seen, _SCALED_AT_ONCE))
+        network.scale.fit(batches)  # type: ignore[union-attr,operator]
+        return _descend(network, documents, seen, held, epochs)
 
 
-def _descend(network: nn.Module, seen: list[Tensor], held: list[Tensor], epochs: int) -> Fitted:
+class _Labelled(NamedTuple):
+    """Documents [N]: values [N, T, C], mask [N, T], labels [N]; what is chosen of them is copied a batch at a time."""
+
+    values: Tensor
+    mask: Tensor
+    labels: Tensor
+
+
+def _descend(network: nn.Module, documents: _Labelled, seen: Tensor, held: Tensor, epochs: int) -> Fitted:
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     best = Fitted(_copy(network), 0)
-    best_loss = _loss(network, held)
+    best_loss = _loss(network, documents, held)
+    size = min(LARGEST_BATCH, max(BATCH, len(seen) // BATCHES))
     for epoch in range(1, epochs + 1):
         network.train()
-        for chosen in torch.randperm(len(seen[0])).split(BATCH):  # type: ignore[no-untyped-call]
+        for some in _parts(seen[torch.randperm(len(seen))], size):
+            values, mask, labels = (tensor[some] for tensor in documents)
             optimizer.zero_grad()
-            loss = binary_cross_entropy_with_logits(network(seen[0][chosen], seen[1][chosen]), seen[2][chosen])
+            loss = binary_cross_entropy_with_logits(network(values, mask), labels)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
-        loss_held = _loss(network, held)
+        loss_held = _loss(network, documents, held)
         if loss_held < best_loss:
             best, best_loss = Fitted(_copy(network), epoch), loss_held
-        elif epoch - best.epochs >= max(PATIENCE, PATIENT_STEPS * BATCH // len(seen[0])):
+        elif epoch - best.epochs >= max(PATIENCE, PATIENT_STEPS * size // len(seen)):
             break
     return best
 
 
-def _loss(network: nn.Module, documents: list[Tensor]) -> float:
-    return float(binary_cross_entropy_with_logits(_logits(network, documents[0], documents[1]), documents[2]))
+def _parts(places: Tensor, size: int) -> tuple[Tensor, ...]:
+    return places.split(size)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _loss(network: nn.Module, documents: _Labelled, chosen: Tensor) -> float:
+    logits = [_logits(network, *(tensor[some] for tensor in documents[:2])) for some in _parts(chosen, _SCORED_AT_ONCE)]
+    return float(binary_cross_entropy_with_logits(torch.cat(logits), documents.labels[chosen]))
 
 
 def log_odds(network: nn.Module, values: Values, mask: Mask) -> Floats:

@@ -49,4 +49,7 @@ def hold_out(labels: Codes, clusters: Codes | None, seed: int) -> npt.NDArray[np
     """
     units = [labels == label if clusters is None else np.unique(clusters[labels == label]) for label in (0, 1)]
     few = min(int(np.count_nonzero(unit)) if clusters is None else unit.size for unit in units)
+    if few < 2:
+        what = "documents" if clusters is None else "clusters with documents"
+        raise DetectorError(f"a network needs two {what} of each label beside every fold: more folds, or more labels")
     return np.equal(deal(labels, clusters, max(2, min(VALIDATION_PARTS, few)), seed), 0)

@@ -2,7 +2,8 @@
 
     scores [N, F] --> clip, z-score, undefined to 0 | undefined or not --> weights --> log-odds [N]
 
-That a score is undefined may itself tell the classes apart, so it has a weight of its own.
+That a score is undefined may itself tell the classes apart, so it has a weight of its own; but for scores that are
+undefined where a document was chosen by its label (`Scores.unmarked`), of which it is 0.
 Letters: `N` documents, `F` scores.
 """
 
@@ -31,7 +32,9 @@ def fit(scores_NF: Floats, labels: npt.NDArray[np.int64], inputs: Scores) -> dic
     """The tensors of a model of these documents; none but these are looked at."""
     scale = Standardiser.fit(scores_NF, inputs.clip)
     model = LogisticRegression(C=INVERSE_PENALTY, solver="newton-cholesky", max_iter=200)
-    model.fit(_design(scores_NF, scale), labels)
+    design = _design(scores_NF, scale)
+    design[:, len(inputs.features) :] *= ~np.isin(inputs.features, inputs.unmarked)
+    model.fit(design, labels)
     weights, count = model.coef_[0].astype(np.float64), len(inputs.features)
     return {
         "low": scale.low,

@@ -17,6 +17,7 @@ Sources: LOS-Net, arXiv 2503.14043; PAWN, arXiv 2501.03940.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -47,10 +48,18 @@ class Scale(nn.Module):
         self.register_buffer("deviation", torch.ones(channels))
 
     @torch.no_grad()
-    def fit(self, values: Tensor, mask: Tensor) -> None:
-        tokens = values[mask].double()
-        deviation = tokens.std(dim=0, correction=0)
-        self.mean.copy_(tokens.mean(dim=0))
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Learn from values [B, T, C] and masks [B, T]."""
+        count, mean, squares = 0, torch.zeros_like(self.mean, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        for values, mask in batches:
+            tokens = values[mask].double()
+            if not len(tokens):
+                continue
+            own, share = tokens.mean(dim=0), len(tokens) / (count + len(tokens))
+            squares = squares + ((tokens - own) ** 2).sum(dim=0) + (own - mean) ** 2 * count * share
+            count, mean = count + len(tokens), mean + (own - mean) * share
+        deviation = (squares / max(1, count)).sqrt()
+        self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation < 1e-6, 1.0, deviation))
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:

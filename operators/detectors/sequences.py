@@ -41,7 +41,7 @@ GROUPS = {"los_net": "topk", "pawn": "extremes,nucleus"}  # as `assay score --fe
 
 FLOOR = -100.0  # nats: a log-prob of -inf, which float32 gives to the impossible, as a number
 LIMIT = 10.0  # of a z-score: rows of nearly equal log-probs have hardly a deviation
-BATCH_DOCUMENTS = 2048  # 21 MB of PAWN at 512 positions, and a few times that while they are read
+BATCH_BYTES = 1 << 26  # of sequences that are read at once, 6,500 documents of PAWN; several times that meanwhile
 _PAWN = ("logprob", "entropy", "logprob_max", "log_rank", "mass_above")
 
 # The first tokens of each document by place; `low` and `high` let DuckDB leave out row groups.
@@ -91,15 +91,22 @@ def layout(connection: duckdb.DuckDBPyConnection, run_id: str, kind: Kind, width
     )
 
 
+def longest_document(connection: duckdb.DuckDBPyConnection, run_id: str) -> int:
+    """Scored tokens of the run's longest document, at least 1."""
+    sql = "select greatest(1, max(n_scored)) from documents where run_id = $run_id"
+    ((longest,),) = connection.execute(sql, {"run_id": run_id}).fetchall()
+    return int(longest)
+
+
 def read_batches(
-    connection: duckdb.DuckDBPyConnection, run_id: str, inputs: Sequences, doc_ids: Ids, size: int | None = None
+    connection: duckdb.DuckDBPyConnection, run_id: str, inputs: Sequences, doc_ids: Ids
 ) -> Iterator[Batch]:
-    """The sequences of some documents in the order of doc_id, `size` documents at a time: so much is held.
+    """The sequences of some documents in the order of doc_id, `BATCH_BYTES` at a time: so much is held.
 
     Raises:
         DetectorError: the run lacks a column, or its lists are shorter than `top_k`.
     """
-    ordered, size = np.sort(doc_ids), size or BATCH_DOCUMENTS
+    ordered, size = np.sort(doc_ids), max(1, BATCH_BYTES // (4 * inputs.positions * len(inputs.channels)))
     sql = _FIRST_TOKENS.format(columns=", ".join(COLUMNS[inputs.kind]))
     for start in range(0, ordered.size, size):
         ids = ordered[start : start + size]

@@ -18,7 +18,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from operators.detectors.card import FORMAT, PAPERS, Card, DetectorError, Fold, Kind, OutOfFold
+from operators.detectors.card import FORMAT, LABEL, PAPERS, Card, DetectorError, Fold, Kind, OutOfFold
 from operators.detectors.documents import Documents, Floats, Ids, read_documents, read_run
 from operators.detectors.folds import deal
 from operators.detectors.learners import Learner, LogisticLearner, NetworkLearner, Tensors
@@ -29,13 +29,15 @@ WIDTH = 32
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a detector is trained. `epochs`: passes over the documents at most; `positions`: tokens of a document that a
-    network reads (0: the paper's); `families` and `references` say which scores a logistic one reads."""
+    """How a detector is trained. `label`: the SQL expression that the labels were had by. `epochs`: passes over the
+    documents at most; `positions`: tokens of a document that a network reads (0: the paper's); `families`, `scores` and
+    `references` say which scores a logistic one reads."""
 
     kind: Kind
     folds: int = 5
     seed: int = 0
     epochs: int = 40
+    label: str = LABEL
     cluster: str | None = None
     families: tuple[str, ...] | None = None
     scores: tuple[str, ...] | None = None
@@ -56,22 +58,36 @@ class Trained:
     log_odds: Floats
 
 
-def train(connection: duckdb.DuckDBPyConnection, run_id: str, settings: TrainSettings, lake: str = "LAKE") -> Trained:
+def train(
+    connection: duckdb.DuckDBPyConnection,
+    run_id: str,
+    settings: TrainSettings,
+    lake: str = "LAKE",
+    labelled: tuple[Ids, Floats] | None = None,
+) -> Trained:
     """Train on the labelled documents of a run; `connection` is one from `catalog.connect`.
 
-    The same documents and settings give the same tensors, on the same processor and versions.
+    The same documents and settings give the same tensors, on the same processor and versions. `labelled`: sorted ids of
+    documents and their labels (1, 0, NaN for none) where those are not the column `label`.
 
     Raises:
-        DetectorError: too few documents of a label, or the run lacks what this kind reads.
+        DetectorError: too few documents of a label, or the run lacks what this kind reads, or the clusters.
         ScoreError: as `operators.scores.plan_scores`.
     """
     run = read_run(connection, run_id)
     every = read_documents(connection, run_id, settings.cluster)
+    if every.doc_ids.size and every.lacks_clusters:
+        raise DetectorError(
+            f"no document of run {run_id} has a column {settings.cluster!r}: "
+            "--cluster takes source, domain, or what `assay score --keep-columns` kept"
+        )
+    if labelled is not None:
+        every = every.relabelled(*labelled)
     known = ~np.isnan(every.labels)
     if not (every.labels == 1).any() or not (every.labels == 0).any():
         counts = [int(np.count_nonzero(every.labels == label)) for label in (1, 0)]
         raise DetectorError(f"run {run_id} has {counts[0]} documents of label 1 and {counts[1]} of label 0: need both; "
-                            "`assay score --label-column` keeps labels")  # fmt: skip
+                            "`assay score --label-column` keeps them, --label makes them of other columns")  # fmt: skip
     learner = _learner(connection, run_id, every.doc_ids[known], settings, lake)
     chosen = np.flatnonzero(known)[learner.defined]
     learner = learner.only(learner.defined)
@@ -82,7 +98,8 @@ def train(connection: duckdb.DuckDBPyConnection, run_id: str, settings: TrainSet
     card = Card(
         format=FORMAT,
         inputs=learner.inputs,
-        label="log-odds of label 1 against label 0, at the shares they have in training; labels as in `documents`",
+        value="log-odds of label 1 against label 0, at the shares they have in training",
+        label=settings.label,
         paper=PAPERS[settings.kind],
         run=run,
         cluster=settings.cluster,

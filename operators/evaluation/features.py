@@ -1,4 +1,4 @@
-"""The scores of a run's documents as a matrix, a row per document: what learns from many scores starts here.
+"""The scores of a run's documents as a matrix, a row per document: what judges or combines scores starts here.
 
     run --> every score that it can give, or those named --> doc_ids [N], variants [F], values [N, F]
 
@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.evaluation.matrix import Floats, score_matrix
-from operators.scores import plan_scores, score_batches
+from operators.scores import ScorePlan, plan_scores, score_batches
+from operators.scores.kept import slices_for
 
 Ids = npt.NDArray[np.int64]
-
-TOKENS_AT_ONCE = 20_000_000  # of a range of documents: half a gigabyte for the scores that rank tokens
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,15 @@ def document_features(
         ScoreError: as `plan_scores`.
     """
     plan = plan_scores(connection, run_id, names, families=families, references=references, lake=lake)
+    return planned_features(connection, plan, doc_ids)
+
+
+def planned_features(connection: duckdb.DuckDBPyConnection, plan: ScorePlan, doc_ids: Ids) -> Features:
+    """The scores of a plan for these documents, in its order."""
+    sql = "select coalesce(max(tokens), 0), coalesce(max(documents), 0) from runs where run_id = $run_id"
+    ((tokens, documents),) = connection.execute(sql, {"run_id": plan.run_id}).fetchall()
+    computed, values = score_matrix(score_batches(connection, plan, slices_for(plan, tokens, documents)), doc_ids)
     family_of = {request.variant: request.card.family for request in plan.requests}
-    found = connection.execute("select tokens from runs where run_id = $run_id", {"run_id": run_id}).fetchall()
-    slices = -(-sum(tokens or 0 for (tokens,) in found) // TOKENS_AT_ONCE) or 1
-    computed, values = score_matrix(score_batches(connection, plan, slices), doc_ids)
     place = {variant: column for column, variant in enumerate(computed)}
     variants = [variant for variant in family_of if variant in place]  # as planned, not as the scans came
     columns = values[:, [place[variant] for variant in variants]]

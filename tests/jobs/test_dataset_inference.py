@@ -39,6 +39,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labelled.write_run(made, "shifted", words)
     labelled.write_run(made, "new", labelled.documents(rng, 20, tokens=14, prefix="new"))
     labelled.write_run(made, "other", labelled.documents(rng, 5, tokens=14, prefix="other"), model="model-b")
+    numbered = labelled.documents(rng, 20, tokens=14, prefix="same")  # as the ids of another corpus are
+    labelled.write_run(made, "numbered", [*numbered, *same[60:63]], features=("extremes",))
     return path
 
 
@@ -100,6 +102,22 @@ def test_the_held_out_set_may_be_another_run(lake: Path) -> None:
     assert found["p_value"] < 0.05
 
 
+def test_documents_of_two_corpora_may_share_ids_but_not_texts(lake: Path) -> None:
+    asked = ("--run-id", "same", "--held-out-run", "numbered", "--score", "loss", "--draws", "0")
+    result = infer(lake, *asked)
+    assert result.exit_code == 2
+    assert "3 documents are in both sets" in unfolded(result.output)
+    found = as_json(lake, *asked, "--held-out", "row < 40")
+    assert (found["n_suspect"], found["n_held_out"]) == (120, 40)
+
+
+def test_scores_that_one_run_alone_has_are_said(lake: Path) -> None:
+    asked = ("--run-id", "same", "--held-out-run", "numbered", "--held-out", "row < 40", "--draws", "0")
+    found = as_json(lake, *asked, "-F", "membership", "-F", "uncertainty")
+    assert any(note.startswith("note: only same has ") and "dynamic_instability" in note for note in found["notes"])
+    assert not [row for row in found["features"] if row["score"] == "dynamic_instability"]
+
+
 def test_csv_has_every_feature_and_parity_is_said(lake: Path, tmp_path: Path) -> None:
     written = tmp_path / "features.csv"
     result = infer(lake, "--run-id", "same", *FEW, "--format", "csv", "--output", str(written))
@@ -124,7 +142,7 @@ def test_csv_has_every_feature_and_parity_is_said(lake: Path, tmp_path: Path) ->
         (["--run-id", "same", "--held-out-run", "other"], "model_fingerprint of same is model-a, of other model-b"),
         (["--run-id", "same", "--held-out", TWO_STATEMENTS], "expected one statement"),
         (["--run-id", "same", "--score", "min_q"], "min_q"),
-        (["--run-id", "same", "--suspect", "key in ('same-1', 'same-3')"], "4 or more rows"),
+        (["--run-id", "same", "--suspect", "key in ('same-1', 'same-3')", "--score", "loss"], "4 or more rows"),
     ],
 )
 def test_what_makes_no_sense_is_refused(lake: Path, arguments: list[str], said: str) -> None:

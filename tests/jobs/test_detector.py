@@ -52,6 +52,34 @@ def test_train_show_and_apply(lake: Path, tmp_path: Path) -> None:
     refused = assay("scores", lake, "--run-id", "other", "--detector", tmp_path / "mine")
     assert refused.exit_code == 2
     assert "trained on run run, model model-a; run other is of model model-b" in unfolded(refused.output)
+    forced = assay("scores", lake, "--run-id", "other", "--detector", tmp_path / "mine", "--force-detector")
+    assert forced.exit_code == 0, forced.output
+    assert "kept: scores/run_id=other/" in forced.stdout
+
+
+def test_the_command_that_applies_it_names_the_reference_runs(lake: Path, tmp_path: Path) -> None:
+    made = labelled.documents(np.random.default_rng(0), 25, shift=0.8, tokens=10)
+    labelled.write_run(Lake(str(lake)), "small", made, model="model-small")
+    folder = tmp_path / "my detector"
+    result = train(lake, folder, "--kind", "logistic", "--score", "reference", "--reference", "small")
+    assert result.exit_code == 0, result.output
+    assert f"--detector '{folder}' --reference small" in result.stdout
+    kept = assay("scores", lake, "--run-id", "run", "--detector", folder, "--reference", "small")
+    assert kept.exit_code == 0, kept.output
+
+
+def test_labels_may_be_made_by_an_expression(lake: Path, tmp_path: Path) -> None:
+    upside_down = "case when key <> 'doc-0' then 1 - label end"
+    asked = ("--kind", "logistic", "--score", "loss")
+    for name, more in (("plain", ()), ("made", ("--label", upside_down))):
+        result = train(lake, tmp_path / name, *asked, *more)
+        assert result.exit_code == 0, result.output
+    plain, made = (load(str(tmp_path / name)) for name in ("plain", "made"))
+    assert (plain.card.positives, plain.card.negatives) == (25, 25)
+    assert (made.card.positives, made.card.negatives) == (24, 25)
+    assert made.card.label == upside_down
+    assert upside_down in unfolded(assay("detector", "show", tmp_path / "made").stdout)
+    assert plain.model(0)["weight"][0] > 0 > made.model(0)["weight"][0]
 
 
 def test_a_network_is_trained_as_asked(lake: Path, tmp_path: Path) -> None:
@@ -74,6 +102,13 @@ def test_a_network_is_trained_as_asked(lake: Path, tmp_path: Path) -> None:
         (["--kind", "logistic", "--cluster", "book"], "no document of run run has a column 'book'"),
         (["--kind", "logistic", "--score", "lowercase"], "--transform lowercase"),
         (["--kind", "logistic", "--run-id", "nobody"], "no run 'nobody'"),
+        (["--kind", "logistic", "--label", "n_bytes"], "--label: label n_bytes: expected 1, 0 or NULL"),
+        (["--kind", "logistic", "--label", "nothing"], "nothing"),
+        (["--kind", "logistic", "--label", "(select 1 from read_text('/etc/hostname'))"], "Permission Error"),
+        (
+            ["--kind", "pawn", "--label", "case when key in ('doc-1', 'doc-3') or label = 0 then label end"],
+            "needs two documents",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_said(lake: Path, tmp_path: Path, more: list[str], said: str) -> None:
@@ -89,16 +124,20 @@ def test_a_folder_that_is_no_detector_is_said(tmp_path: Path) -> None:
     assert "no detector in" in unfolded(result.output)
 
 
-@pytest.mark.parametrize(("kind", "features"), [("los_net", ["topk"]), ("pawn", ["extremes", "nucleus"])])
-def test_a_run_of_a_model_can_be_learned_from(
-    kind: str, features: list[str], model_folder: Path, corpus: Path, tmp_path: Path
-) -> None:
-    runs.run(model_folder, corpus, tmp_path / "lake", features=features, **runs.WITH_COLUMNS)
-    folder = tmp_path / "detector"
-    result = train(tmp_path / "lake", folder, "--kind", kind, "--epochs", 1)
+@pytest.fixture(scope="module")
+def scored(model_folder: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with a run of the small model."""
+    path = tmp_path_factory.mktemp("scored")
+    runs.run(model_folder, corpus, path, features=["extremes", "nucleus", "topk"], **runs.WITH_COLUMNS)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["los_net", "pawn"])
+def test_a_run_of_a_model_can_be_learned_from(kind: str, scored: Path, tmp_path: Path) -> None:
+    result = train(scored, tmp_path / "detector", "--kind", kind, "--epochs", 1)
     assert result.exit_code == 0, result.output
-    card = load(str(folder)).card
+    card = load(str(tmp_path / "detector")).card
     assert (card.positives, card.negatives) == (15, 15)
     assert card.run.model_fingerprint is not None
     assert card.inputs.vocab_size == (331 if kind == "los_net" else 0)  # type: ignore[union-attr]
-    assert assay("scores", tmp_path / "lake", "--run-id", "run", "--detector", folder).exit_code == 0
+    assert assay("scores", scored, "--run-id", "run", "--detector", tmp_path / "detector").exit_code == 0

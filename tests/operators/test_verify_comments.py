@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lakes
@@ -10,10 +12,11 @@ import pyarrow as pa
 import pytest
 from lakes import RUN, Edit, at, kinds, put, read, spoil
 
+from operators import comments
 from operators.lake import Lake
 from operators.query import query
 from operators.verify import verify
-from operators.write import WriteOptions
+from operators.write import PartWriter, WriteOptions
 
 # Of the texts of `lakes.BLOCKS`, by row: one has a comment, in tokens of two bytes each.
 TEXTS = (("first # text", "zweiter", "三つ #"), ("'''doc'''", "fifth"))
@@ -100,6 +103,26 @@ def test_the_group_is_there_as_the_ledger_says(lake: Lake, tmp_path: Path) -> No
     other = Lake(str(tmp_path / "other"))
     lakes.write_run(other, features=(), config={"language_column": "lang"})
     assert kinds(verify(other)) == {"schema", "total"}
+
+
+@pytest.mark.parametrize("steps", [(1e-4, 1e-2), (1e-2, 1e-4)], ids=["slower", "faster"])
+def test_a_block_written_again_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: tuple[float, float]
+) -> None:
+    """On a machine that is a hundred times slower or faster, too: lexing has a limit of time."""
+    lake = Lake(str(tmp_path / "lake"))
+    writer = PartWriter(WriteOptions(lake, RUN, language="c"))
+    records = [lakes.document(text, row, ()) for row, text in enumerate(("a " * 150, "x // c"))]
+    found = []
+    for step in steps:
+        monkeypatch.setattr(comments, "time", SimpleNamespace(thread_time=itertools.count(0.0, step).__next__))
+        lakes.write_records(writer, records)
+        parts = [*lake.parts("tokens", RUN), *lake.parts("documents", RUN)]
+        found.append([Path(lake.uri(part)).read_bytes() for part in parts])
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+    lost = sum(row["comment_tokens"] is None for row in read(lake, lake.parts("documents", RUN)[0]).to_pylist())
+    assert lost == (steps[0] > steps[1])
 
 
 def test_a_language_is_named_once_and_known(tmp_path: Path) -> None:

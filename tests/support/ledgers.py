@@ -43,9 +43,9 @@ def write(
     lake.write_run(run_id, ledger | more)
 
 
-def write_corpus(lake: Lake, corpus: str, tokenizer: str = TOKENIZER, others: Sequence[str] = ()) -> str:
-    """Counts of three ids; the path of the file, relative to the lake's root."""
-    counts = [{"token_id": i, "n": i, "n_documents": min(i, 1)} for i in range(3)]
+def write_corpus(lake: Lake, corpus: str, tokenizer: str = TOKENIZER, others: Sequence[str] = (), more: int = 0) -> str:
+    """Counts of three ids, each by `more` higher; the path of the file, relative to the lake's root."""
+    counts = [{"token_id": i, "n": i + more, "n_documents": min(i, 1)} for i in range(3)]
     rows = [{**each, "tokenizer_fingerprint": tokenizer, "other_fingerprints": list(others)} for each in counts]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=FREQUENCIES.arrow()), sink)

@@ -82,14 +82,15 @@ def test_the_training_run_is_scored_out_of_fold(world: World, kind: Kind) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_documents_get_the_mean_of_all_models(world: World, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the numbers of a document do not depend on which others are in the run, or in its batch."""
-    monkeypatch.setattr(sequences, "BATCH_DOCUMENTS", 4)
+    monkeypatch.setattr(sequences, "BATCH_BYTES", 1 << 15)
     found, of_a = (values(apply(world.detector(kind), world.connection, run)) for run in ("b", "a"))
     assert found == pytest.approx({doc_id: of_a[doc_id] for doc_id in found}, rel=1e-5, abs=1e-5)
     detector = files.load(world.detector(kind))
     ids = np.array(sorted(set(found) - set(world.trained[kind].doc_ids.tolist())))
     assert ids.size == 6
     if isinstance(detector.card.inputs, sequences.Sequences):
-        (batch,) = sequences.read_batches(world.connection, "b", detector.card.inputs, ids, size=6)
+        monkeypatch.setattr(sequences, "BATCH_BYTES", 1 << 20)
+        (batch,) = sequences.read_batches(world.connection, "b", detector.card.inputs, ids)
         learner = NetworkLearner(detector.card.inputs, batch.values, batch.mask)
         mean = np.mean([learner.log_odds(detector.model(fold)) for fold in range(3)], axis=0)
         assert [found[doc_id] for doc_id in ids.tolist()] == pytest.approx(mean.tolist(), rel=1e-5, abs=1e-5)

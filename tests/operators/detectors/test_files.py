@@ -25,7 +25,8 @@ def card(inputs: Scores | Sequences = LOGISTIC) -> Card:
     return Card(
         format=FORMAT,
         inputs=inputs,
-        label="log-odds",
+        value="log-odds",
+        label="label",
         paper="a paper",
         run=TrainingRun(run_id="run", model_fingerprint="m", tokenizer_fingerprint=None),
         cluster=None,

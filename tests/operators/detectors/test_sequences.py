@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from operators.catalog import connect
+from operators.detectors import sequences
 from operators.detectors.card import DetectorError, Kind, Sequences
 from operators.detectors.sequences import COLUMNS, layout, read_batches
 from operators.lake import Lake
@@ -70,12 +71,13 @@ def test_channels_are_those_of_the_definition(lake: Path, kind: Kind, run_id: st
             assert not batch.values[place, len(rows) :].any()
 
 
-def test_batches_hold_so_many_documents_and_only_those_asked_for(lake: Path) -> None:
+def test_batches_hold_so_many_documents_and_only_those_asked_for(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect(lake) as connection:
         inputs = layout(connection, "run", "pawn", width=8, positions=5)
         every = np.sort(ids(connection, "run"))
         (whole,) = read_batches(connection, "run", inputs, every)
-        parts = list(read_batches(connection, "run", inputs, every[::-2], size=5))
+        monkeypatch.setattr(sequences, "BATCH_BYTES", 4 * 5 * 5 * 5)  # documents of five tokens, five numbers each
+        parts = list(read_batches(connection, "run", inputs, every[::-2]))
     assert [part.doc_ids.size for part in parts] == [5, 5, 2]
     assert np.array_equal(np.concatenate([part.doc_ids for part in parts]), every[1::2])
     assert np.array_equal(np.concatenate([part.values for part in parts]), whole.values[1::2])

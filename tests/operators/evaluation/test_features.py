@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from operators.catalog import connect
-from operators.evaluation import features
 from operators.evaluation.features import document_features
 from operators.lake import Lake
-from operators.scores import ScoreError, score_table
+from operators.scores import ScoreError, kept, score_table
 
 
 def test_rows_are_the_documents_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,8 +28,8 @@ def test_rows_are_the_documents_asked_for(tmp_path: Path, monkeypatch: pytest.Mo
             )
         }
         ids = np.array([*sorted({doc_id for doc_id, _ in expected}, reverse=True)[3:9], 12345])
-        for at_once in (features.TOKENS_AT_ONCE, 40):  # in one range of documents, and in several
-            monkeypatch.setattr(features, "TOKENS_AT_ONCE", at_once)
+        for at_once in (kept.SLICE_TOKENS, 40):  # in one range of documents, and in several
+            monkeypatch.setattr(kept, "SLICE_TOKENS", at_once)
             found = document_features(connection, "run", ids, names=names)
             assert found.variants == ("lrr", "loss", "min_k(ratio=0.5)")
             assert found.families == ("detection", "membership", "membership")
