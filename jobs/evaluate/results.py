@@ -12,6 +12,7 @@ from operators.blind import BlindResult
 from operators.evaluation import Evaluation, Floats, Interval, Matched
 from operators.evaluation.documents import Documents
 from operators.scores import Missing
+from operators.scores.kept import LEARNED
 
 FEW_CLUSTERS = 20  # of a class: intervals over fewer are rough
 
@@ -54,10 +55,11 @@ class Labelled:
 
     def notes(self) -> list[str]:
         """Warnings first, each a sentence or two."""
-        return [*self._blind_notes(), *self._document_notes(), *self._score_notes()]
+        found = [*self._blind_notes(), *self._document_notes(), *self._score_notes()]
+        return sorted(found, key=lambda note: not note.startswith("warning"))
 
     def _blind_notes(self) -> Iterator[str]:
-        for each in sorted(self.blind, key=lambda result: not result.is_flagged):
+        for each in self.blind:
             found = f"blind {each.features} separate the classes with AUROC {each.auroc:.3f} ({span(each.interval)})"
             if each.is_flagged:
                 yield (
@@ -68,7 +70,10 @@ class Labelled:
                 yield f"note: {found}, a little above chance: the classes may be two kinds of text."
         if self.no_blind:
             yield f"note: no blind baseline: {self.no_blind}"
-        elif not any(each.features == "words" for each in self.blind):
+        elif self.blind and self.blind[0].n_positive + self.blind[0].n_negative < len(self.documents):
+            few = f"{self.blind[0].n_positive:,} documents of label 1 and {self.blind[0].n_negative:,} of label 0"
+            yield f"note: blind baselines are of {few}, drawn at random: more would take long and tell no more"
+        if self.blind and not any(each.features == "words" for each in self.blind):
             yield "note: texts were dropped, so there is no blind baseline on words"
 
     def _document_notes(self) -> Iterator[str]:
@@ -80,7 +85,8 @@ class Labelled:
             fewest = min(self.n_clusters(0), self.n_clusters(1))
             kind = "note: intervals and p-values are over clusters"
             found = f"{self.n_clusters(1):,} of label 1 and {self.n_clusters(0):,} of label 0"
-            yield f"{kind} by {self.cluster}: {found}" + ("; so few make them rough" * (fewest < FEW_CLUSTERS))
+            rough = "; so few make them rough, and bootstrap intervals too narrow" * (fewest < FEW_CLUSTERS)
+            yield f"{kind} by {self.cluster}: {found}{rough}"
         if self.n_pairs < min(self.n_positive, self.n_negative) / 2:
             yield (
                 f"note: only {self.n_pairs:,} pairs of documents have the same length (within 5 %): the classes' "
@@ -88,10 +94,14 @@ class Labelled:
             )
 
     def _score_notes(self) -> Iterator[str]:
+        yield from (f"warning: {each}" for each in self.missing if each.family == LEARNED)
+        undefined: dict[tuple[int, int], list[str]] = {}
         for each in self.evaluations:
-            if each.undefined_positive or each.undefined_negative:
-                found = f"{each.undefined_positive:,} documents of label 1 and {each.undefined_negative:,} of label 0"
-                yield f"note: {each.name} is not defined for {found}; they are left out of its row"
+            undefined.setdefault((each.undefined_positive, each.undefined_negative), []).append(each.name)
+        for (positive, negative), names in undefined.items():
+            if positive or negative:
+                found = f"{positive:,} documents of label 1 and {negative:,} of label 0, which their rows leave out"
+                yield f"note: not defined for {found}: {', '.join(names)}"
         levels = [point.level for point in self.evaluations[0].tpr_at_fpr if point.level * self.n_negative < 1]
         if levels:
             named = " and ".join(f"{level:.3g}" for level in levels)

@@ -34,6 +34,7 @@ from operators.evaluation import (
 )
 from operators.evaluation.documents import LABEL, Documents, read_documents, read_keys, read_texts
 from operators.evaluation.run_scores import RunScores, reading, run_scores
+from operators.lake import Lake
 from pipelines.config import ConfigError
 
 BLIND_DOCUMENTS = 10_000  # of a class: a blind baseline of that many is as sure as it needs to be
@@ -86,7 +87,7 @@ def run_evaluate(options: EvaluateOptions, fmt: str, output: Path | None, figure
         ScoreError: as `operators.scores.plan_scores`.
         QueryError: the label's expression failed.
     """
-    _check(options, figure)
+    _check(options, output, figure)
     check_lake(options.lake, options.storage_options)
     check_run(options.lake, options.run_id, options.storage_options)
     documents = _documents(options)
@@ -150,7 +151,7 @@ def select_members(options: EvaluateOptions, documents: Documents) -> Selection:
     """Unlabelled documents that score too high for held-out ones (label 0), by every score.
 
     Raises:
-        ConfigError: there is no document of label 0, or none without a label.
+        ConfigError: there is no document of label 0, or none without a label; or clusters are asked for.
         ScoreError: as `operators.scores.plan_scores`.
     """
     held_out, asked = documents.labels == 0, np.isnan(documents.labels)
@@ -159,6 +160,10 @@ def select_members(options: EvaluateOptions, documents: Documents) -> Selection:
             f"{_counted(documents)}: --held-out compares documents without a label with those of label 0, "
             'and needs both. Give held-out documents label 0, or say where they are: --label "case when domain = '
             "'held-out' then 0 end\""
+        )
+    if options.cluster is not None:
+        raise ConfigError(
+            "--cluster: p-values of documents against held-out ones hold for documents drawn one by one; leave it out"
         )
     with reading(options.lake, options.storage_options) as connection:
         scores = _scores(options, documents, connection)
@@ -194,9 +199,18 @@ def _draws(documents: int) -> int:
     return draws if draws >= _FEWEST_DRAWS else 0
 
 
-def _check(options: EvaluateOptions, figure: Path | None) -> None:
+def _check(options: EvaluateOptions, output: Path | None, figure: Path | None) -> None:
+    """Refuse at once what would fail after the work is done.
+
+    Raises:
+        ConfigError: it says all that is wrong.
+    """
+    files = [path for path in (output, figure) if path is not None]
     faults = [f"--fpr {level:g}: expected a share above 0 and below 1" for level in options.levels if not 0 < level < 1]
     faults += ["--fpr: name at least one level"] * (not options.levels)
+    faults += [
+        f"no folder {str(path.parent)!r} to write {path.name!r} to" for path in files if not path.parent.is_dir()
+    ]
     faults += [f"--fdr {options.fdr:g}: expected a share above 0 and below 1"] * (not 0 < options.fdr < 1)
     if figure is not None and figure.suffix.lower() not in (".svg", ".png"):
         faults.append(f"--figure {figure}: expected a name that ends in .svg or .png")
@@ -245,8 +259,8 @@ def _state(run_id: str, connection: duckdb.DuckDBPyConnection) -> str:
 
 def _scores(options: EvaluateOptions, documents: Documents, connection: duckdb.DuckDBPyConnection) -> RunScores:
     scores = run_scores(
-        connection, options.run_id, documents.doc_ids, names=options.scores, families=options.families,
-        references=options.references, lake=options.lake,
+        Lake(options.lake, options.storage_options), connection, options.run_id, documents.doc_ids,
+        names=options.scores, families=options.families, references=options.references,
     )  # fmt: skip
     if not scores.names:
         why = "; ".join(map(str, scores.missing)) or "`assay scores --list` lists what there is"

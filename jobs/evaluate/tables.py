@@ -18,6 +18,8 @@ from operators.scores import Missing
 
 WIDTH = 100
 _NAME = 28  # of the column of names; longer ones are folded
+_POINTS = 4  # of ROC curves beside each other; more go to a table of their own
+_HEADING = 10  # letters of the baseline's name that a heading has room for
 
 
 def print_labelled(result: Labelled, console: Console) -> None:
@@ -27,8 +29,9 @@ def print_labelled(result: Labelled, console: Console) -> None:
     console.print(Text(printable(f"run {result.run_id}: {sizes}")), style="bold")
     console.print(_areas(best_first, result))
     console.print()
-    console.print(_points(best_first))
-    console.print()
+    for first in range(0, len(best_first[0].tpr_at_fpr) + 1, _POINTS):
+        console.print(_points(best_first, slice(first, first + _POINTS)))
+        console.print()
     for note in result.notes():
         console.print(Text(printable(note)), style="bold yellow" if note.startswith("warning") else "")
     tested = len(result.evaluations)
@@ -63,13 +66,15 @@ def _areas(evaluations: Sequence[Evaluation], result: Labelled) -> Table:
     baseline = next((each.against.baseline for each in evaluations if each.against is not None), "")
     headings = ["AUROC", "95 % interval", "p", "length-matched"]
     if baseline:
-        headings += [f"minus {printable(baseline)}", "p"]
+        headings += ["minus " + (printable(baseline) if len(baseline) <= _HEADING else "baseline"), "p"]
     table = _table("score", *headings)
     for each in evaluations:
         cells = [_number(each.auroc), _interval(each.auroc_interval), _p(each.p_holm)]
         cells.append(_matched(result.matched[each.name]))
         if each.against is not None:
             cells += [_number(each.against.delong.difference, "+.3f"), _p(each.against.p_holm)]
+        elif baseline:
+            cells.append("baseline")
         table.add_row(_name(each.name), *cells)
     table.add_section()
     for blind in result.blind:
@@ -77,13 +82,15 @@ def _areas(evaluations: Sequence[Evaluation], result: Labelled) -> Table:
     return table
 
 
-def _points(evaluations: Sequence[Evaluation]) -> Table:
-    levels = [point.level for point in evaluations[0].tpr_at_fpr]
-    headings = [f"TPR at {100 * level:g} % FPR" for level in levels]
-    table = _table("score", *headings, f"FPR at {100 * TPR_LEVEL:g} % TPR", gap=1)
+def _points(evaluations: Sequence[Evaluation], some: slice) -> Table:
+    """Some of the points: the TPR at each level, and last the FPR at the TPR."""
+    headings = [f"TPR at {100 * point.level:g} % FPR" for point in evaluations[0].tpr_at_fpr]
+    headings.append(f"FPR at {100 * TPR_LEVEL:g} % TPR")
+    table = _table("score", *headings[some], gap=1)
     for each in evaluations:
         cells = [_short(point.tpr, point.interval) for point in each.tpr_at_fpr]
-        table.add_row(_name(each.name), *cells, _short(each.fpr_at_tpr, each.fpr_at_tpr_interval))
+        cells.append(_short(each.fpr_at_tpr, each.fpr_at_tpr_interval))
+        table.add_row(_name(each.name), *cells[some])
     return table
 
 

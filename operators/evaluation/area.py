@@ -2,12 +2,20 @@
 
     place     share of the other class below a document, ties by half; the AUROC is the mean place of the positives
     error     from the spread of the places (DeLong); with clusters, from the spread of their sums (Obuchowski)
-    interval  normal on the logit scale, so it stays inside (0, 1); with clusters, t instead of normal
+    interval  Student's t on the logit scale, so it stays inside (0, 1)
     paired    the same formulas on the differences of the places of two scores
+
+DeLong takes the normal distribution; here it is t, with the degrees of freedom that the places have: hundreds for
+hundreds of documents that mix, so that nothing changes, and few where few documents decide. Over 27 settings of 10 to
+500 documents a class, areas from 0.5 to 0.9998, with ties and without, 95 % intervals covered in 93 to 99 %, with the
+normal in 89 to 97 %: too little for large areas, as 91 % at 0.9993 with 500 + 500.
+
+With clusters it is one less than there are clusters of the class that has fewer: with 2 sources against 30, a test at
+5 % errs in 0.4 %, with Satterthwaite's in 9 %.
 
 Letters: `N` documents of one class or both.
 Sources: DeLong et al. 1988, doi 10.2307/2531595; clusters: Obuchowski 1997, doi 10.2307/2533958; degrees of freedom:
-Satterthwaite 1946, doi 10.2307/3002019.
+Satterthwaite 1946, doi 10.2307/3002019, with the variance of a sample variance, Kendall & Stuart 1969, ch. 12.
 """
 
 from __future__ import annotations
@@ -31,9 +39,7 @@ from operators.evaluation.classes import (
     defined_classes,
     split,
 )
-
-_FEW = 8  # documents of a class up to which scores with ties are permuted: the normal approximation is poor there
-_PERMUTATIONS = 9_999
+from operators.evaluation.mann_whitney import mann_whitney_p
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,10 @@ def auroc_interval(
 ) -> Interval:
     """95 % interval of the AUROC, over the population that documents (or clusters) were drawn from.
 
-    `delong` is normal on the logit scale, so it stays inside (0, 1). `bootstrap` resamples each class and takes
-    percentiles. Where the data show no spread, as with perfectly separated classes, both would collapse to a point; the
-    interval there is the one that holds for any two distributions (`interval_without_spread`).
+    `delong` is t on the logit scale, so it stays inside (0, 1). `bootstrap` resamples each class and takes percentiles:
+    with fewer than 20 clusters of a class these lie too near (5 + 5 covered in 87 %, 2 + 30 in 66 %). Where the data
+    show no spread, as with perfectly separated classes, both would collapse to a point; the interval there is the one
+    that holds for any two distributions (`interval_without_spread`).
 
     Raises:
         ValueError: as `auroc`.
@@ -99,9 +106,9 @@ def auroc_interval(
 def auroc_p_value(scores: Values, labels: Values, clusters: Values | None = None) -> float:
     """One-sided p-value of "positives do not score higher": AUROC <= 1/2 against AUROC > 1/2.
 
-    Mann-Whitney's test, exact or by permutation where a class is small. With clusters, whose documents are not
-    independent, the t-test that belongs to the interval. A score that runs the wrong way has p near 1: its direction
-    was fixed before the data, so that is no finding.
+    Mann-Whitney's test, exact or sampled where a class is small. With clusters, whose documents are not independent,
+    the t-test that belongs to the interval. A score that runs the wrong way has p near 1: its direction was fixed
+    before the data, so that is no finding.
 
     Raises:
         ValueError: as `auroc`.
@@ -176,18 +183,7 @@ def p_value(classes: Classes) -> float:
     """One-sided p-value of an AUROC above 1/2, of two classes that are not empty."""
     if classes.clusters_positive is not None:
         return _p_value_of_clusters(classes)
-    positive, negative = classes.positive, classes.negative
-    values = np.unique(np.concatenate([positive, negative]))
-    if values.size == 1:
-        return 1.0
-    has_ties = values.size < positive.size + negative.size
-    method = "auto"
-    if has_ties and min(positive.size, negative.size) <= _FEW:
-        # Ranks in place of values: infinities have an order and no sum.
-        ranks = np.searchsorted(values, np.concatenate([positive, negative])).astype(np.float64)
-        positive, negative = ranks[: positive.size], ranks[positive.size :]
-        method = stats.PermutationMethod(n_resamples=_PERMUTATIONS, rng=np.random.default_rng(0))
-    return float(stats.mannwhitneyu(positive, negative, alternative="greater", method=method).pvalue)
+    return mann_whitney_p(classes.positive, classes.negative)
 
 
 def _p_value_of_clusters(classes: Classes) -> float:
@@ -197,14 +193,17 @@ def _p_value_of_clusters(classes: Classes) -> float:
         return float(0.5**pairs)
     if not error > 0 or at == 0.0:
         return math.exp(-2 * pairs * max(0.0, at - 0.5) ** 2)
-    return float(stats.t.sf(special.logit(at) * at * (1 - at) / error, freedom))
+    return max(float(stats.t.sf(special.logit(at) * at * (1 - at) / error, freedom)), 0.5**classes.n_fewer)
 
 
 def _difference_test(difference: float, error: float, freedom: float, classes: Classes) -> tuple[Interval, float]:
-    """Interval and two-sided p-value; by Hoeffding's bound for a mean in [-1, 1] where nothing varies."""
+    """Interval and two-sided p-value; by Hoeffding's bound for a mean in [-1, 1] where nothing varies.
+
+    A p-value is never below that of a sign test of as many signs as there are documents (or clusters) of a class.
+    """
     if error > 0:
         half_width = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error
-        p = float(2 * stats.t.sf(abs(difference) / error, freedom))
+        p = min(1.0, max(float(2 * stats.t.sf(abs(difference) / error, freedom)), 2 * 0.5**classes.n_fewer))
     else:
         pairs = classes.n_independent
         half_width = 0.0 if difference == 0 else math.sqrt(-2 * math.log((1 - CONFIDENCE) / 2) / pairs)
@@ -217,12 +216,24 @@ def _error(classes: Classes) -> tuple[float, float]:
 
 
 def _error_of(positive: Floats, negative: Floats, classes: Classes) -> tuple[float, float]:
-    """Standard error of the mean place, and its degrees of freedom: infinite for documents that stand alone."""
-    if classes.clusters_positive is None or classes.clusters_negative is None:
-        if min(positive.size, negative.size) < 2:
-            return math.nan, math.inf
-        return math.sqrt(positive.var(ddof=1) / positive.size + negative.var(ddof=1) / negative.size), math.inf
-    return _clustered_error(positive, negative, classes.clusters_positive, classes.clusters_negative)
+    """Standard error of the mean place, and its degrees of freedom."""
+    if classes.clusters_positive is not None and classes.clusters_negative is not None:
+        return _clustered_error(positive, negative, classes.clusters_positive, classes.clusters_negative)
+    if min(positive.size, negative.size) < 2:
+        return math.nan, math.inf
+    variances, theirs = np.transpose([_mean_variance(places) for places in (positive, negative)])
+    variance = float(variances.sum())
+    most = positive.size + negative.size - 2.0
+    freedom = 2 * variance**2 / float(theirs.sum()) if theirs.sum() > 0 else most
+    return math.sqrt(variance), float(np.clip(freedom, 1.0, most))
+
+
+def _mean_variance(places: Floats) -> tuple[float, float]:
+    """Estimated variance of a mean, and that of the estimate, from the fourth moment."""
+    size, deviations = places.size, places - places.mean()
+    variance = float((deviations**2).sum() / (size - 1))
+    of_it = (float((deviations**4).mean()) - variance**2 * (size - 3) / (size - 1)) / size
+    return variance / size, max(0.0, of_it) / size**2
 
 
 def _clustered_error(
@@ -243,6 +254,4 @@ def _clustered_error(
     variance = of_positive + of_negative + 2 * shared
     if not variance > 0:
         return 0.0, math.inf
-    weight = of_positive**2 / (n_positive - 1) + of_negative**2 / (n_negative - 1)
-    freedom = max(1.0, (of_positive + of_negative) ** 2 / weight) if weight > 0 else math.inf
-    return math.sqrt(variance), freedom
+    return math.sqrt(variance), min(n_positive, n_negative) - 1.0

@@ -58,10 +58,17 @@ class Classes:
         return _share_below(self.positive, lowest), _share_below(self.negative, highest)
 
     @property
+    def n_fewer(self) -> int:
+        """Documents (or clusters) of the class that has fewer."""
+        if self.clusters_positive is None or self.clusters_negative is None:
+            return min(self.positive.size, self.negative.size)
+        return min(np.unique(self.clusters_positive).size, np.unique(self.clusters_negative).size)
+
+    @property
     def n_independent(self) -> int:
         """Pairs of a positive and a negative that share no document and no cluster with each other, at least."""
         if self.clusters_positive is None or self.clusters_negative is None:
-            return min(self.positive.size, self.negative.size)
+            return self.n_fewer
         positive, negative = np.unique(self.clusters_positive), np.unique(self.clusters_negative)
         shared = np.intersect1d(positive, negative, assume_unique=True).size
         return max(1, min(positive.size, negative.size, (positive.size + negative.size - shared) // 2))

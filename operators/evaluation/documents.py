@@ -20,6 +20,7 @@ from operators.evaluation.classes import Floats
 from operators.query import query
 
 LABEL = "label"
+TEXT_BYTES = 32 << 20  # of both classes: a blind baseline on words takes some two seconds for each MiB
 _CLUSTERS = ("source", "domain")  # other names are attributes
 
 
@@ -67,7 +68,10 @@ def read_documents(
     more = "" if cluster is None else f", {column} as cluster"
     sql = f"select doc_id, (\n{label}\n)::double as label, n_bytes{more} from documents where run_id = $run_id"
     parameters = {"run_id": run_id} | ({"cluster": cluster} if "$cluster" in more else {})
-    rows = query(lake, f"{sql} order by doc_id", parameters=parameters, runs=[run_id], storage_options=storage_options)
+    rows = query(
+        lake, f"{sql} order by doc_id", parameters=parameters, runs=[run_id], macros=False,
+        storage_options=storage_options,
+    )  # fmt: skip
     labels = _floats(rows["label"])
     strange = np.unique(labels[~np.isnan(labels) & (labels != 0) & (labels != 1)])
     if strange.size:
@@ -78,15 +82,22 @@ def read_documents(
 
 
 def read_texts(
-    connection: duckdb.DuckDBPyConnection, run_id: str, documents: Documents, columns: Sequence[str], *, most: int
+    connection: duckdb.DuckDBPyConnection,
+    run_id: str,
+    documents: Documents,
+    columns: Sequence[str],
+    *,
+    most: int,
+    most_bytes: int = TEXT_BYTES,
 ) -> tuple[Documents, pa.Table]:
-    """Up to `most` labelled documents of each class, with further columns and their labels.
+    """Up to `most` labelled documents of each class, `most_bytes` in all, with further columns and their labels.
 
     They are those of the smallest ids: an id is a hash, so that is a draw at random that is the same every time.
     """
     chosen = np.zeros(len(documents), dtype=bool)
     for label in (0, 1):
-        chosen[np.flatnonzero(documents.labels == label)[:most]] = True
+        places = np.flatnonzero(documents.labels == label)[:most]
+        chosen[places[documents.n_bytes[places].cumsum() <= most_bytes / 2]] = True
     some = documents.where(chosen)
     names = ", ".join(f'"{name}"' for name in columns if name != LABEL)
     last = int(some.doc_ids[-1]) if len(some) else -1

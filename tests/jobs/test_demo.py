@@ -64,4 +64,5 @@ def test_another_seed_in_the_same_folder_scores_anew(demo: tuple[Path, str, list
         patch.setattr(run, "build_corpus", functools.partial(run.build_corpus, n_members=6, n_heldout=6))
         patch.setattr(run, "train", functools.partial(run.train, steps=2))
         results = run.run_demo(folder, 1, "inline")
-    assert results[0].n_positive + results[0].n_negative == 12
+    loss = next(result for result in results if result.name == "loss")
+    assert loss.n_positive + loss.n_negative == 12

@@ -7,12 +7,14 @@ import dataclasses
 import io
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import labelled
 import numpy as np
 import output
+import pyarrow as pa
 import pytest
 import s3
 import yaml
@@ -24,6 +26,8 @@ from operators.evaluation import auroc, benjamini_hochberg, conformal_p_values, 
 from operators.evaluation.documents import read_documents, read_texts
 from operators.evaluation.run_scores import reading, run_scores
 from operators.lake import Lake
+from operators.scores.kept import keep_detector
+from schemas import SCORES
 
 HOSTILE = "k[red]\x1b[31m$x_{"
 
@@ -46,6 +50,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
         for i, each in enumerate(labelled.documents(rng, 60))
     ]
     labelled.write_run(Lake(folder), "shifted", longer)
+    short = [dataclasses.replace(each, logprobs=each.logprobs[:0]) for each in made[:12]]
+    labelled.write_run(Lake(folder), "short", short)
     return folder
 
 
@@ -64,7 +70,7 @@ def as_json(*arguments: object) -> dict[str, Any]:
 def scores_of(lake: str, run_id: str, *names: str) -> dict[str, Any]:
     documents = read_documents(lake, run_id)
     with reading(lake) as connection:
-        return run_scores(connection, run_id, documents.doc_ids, names=names).columns()
+        return run_scores(Lake(lake), connection, run_id, documents.doc_ids, names=names).columns()
 
 
 def test_table_is_readable_at_100_columns(lake: str) -> None:
@@ -78,6 +84,20 @@ def test_table_is_readable_at_100_columns(lake: str) -> None:
     assert "FPR moves in steps of 1/60" in output.unfolded(done.stdout)
     files = {path.name for path in Path(lake).iterdir()}
     assert files == {"runs", "documents", "tokens"}  # nothing was written into the lake
+
+
+def test_many_levels_and_long_names_keep_every_number(lake: str) -> None:
+    """Points that have no room beside each other go to a second table; nothing is cut off at 100 columns."""
+    baseline = "min_k(ratio=0.5, parity=true)"
+    names = ("--score", "loss", "--score", baseline, "--score", "min_k_window(ratio=0.3, width=7)")
+    done = assay(lake, "--run-id", "run", *names, "--baseline", baseline, "--fpr", "0.001,0.005,0.01,0.02,0.05,0.1")
+    assert done.exit_code == 0, done.output
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "\u2026" not in done.stdout
+    for text in ("minus baseline", "TPR at 0.1 % FPR", "TPR at 2 % FPR", "TPR at 10 % FPR", "FPR at 95 % TPR"):
+        assert done.stdout.count(text) == 1
+    points = done.stdout.split("length-matched")[1].split("TPR at 0.1 % FPR")[1]
+    assert [line.count("(.") for line in points.splitlines() if line.startswith("loss ")] == [4, 3]
 
 
 def test_json_holds_every_number(lake: str) -> None:
@@ -171,18 +191,41 @@ def test_undefined_scores_are_counted(lake: str) -> None:
     row = found["scores"][0]
     assert row["undefined_positive"] + row["undefined_negative"] > 0
     assert row["undefined_positive"] + row["n_positive"] == 60
-    assert any("is not defined for" in note for note in found["notes"])
+    assert any("not defined for" in note and "min_k" in note for note in found["notes"])
 
 
 def test_an_unfinished_run_is_warned_of(lake: str, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "lake"
     shutil.copytree(lake, copy)
     ledger = copy / "runs" / "run.json"
     ledger.write_text(json.dumps(json.loads(ledger.read_text()) | {"state": "running"}))
     found = as_json(copy, "--run-id", "run", "--score", "loss")
     assert any(note.startswith("warning: the run is running") for note in found["notes"])
+
+
+def test_scores_undefined_for_the_same_documents_share_a_note(lake: str) -> None:
+    label = "case when n_scored = 0 then label end"
+    notes = " ".join(as_json(lake, "--run-id", "short", "--label", label, "--draws", 0)["notes"])
+    assert notes.count("not defined for") == 1
+    assert "not defined for 6 documents of label 1 and 6 of label 0, which their rows leave out: entropy, " in notes
+    assert "loss" in notes
+
+
+def test_learned_scores_of_an_older_state_are_warned_of(lake: str, tmp_path: Path) -> None:
+    copy = str(tmp_path / "lake")
+    shutil.copytree(lake, copy)
+    documents = read_documents(copy, "run")
+    rows = [
+        {"run_id": "run", "doc_id": int(i), "family": "learned", "score": "pawn", "variant": "pawn(x)",
+         "parameters": "{}", "value": label}
+        for i, label in zip(documents.doc_ids, documents.labels, strict=True)
+    ]  # fmt: skip
+    keep_detector(Lake(copy), "run", pa.Table.from_pylist(rows, schema=SCORES.arrow(with_partitions=True)))
+    found = as_json(copy, "--run-id", "run", "-F", "learned", "--draws", 0)
+    assert [(each["name"], each["auroc"]) for each in found["scores"]] == [("pawn(x)", 1.0)]
+    Lake(copy).write_run("run", Lake(copy).read_run("run") | {"finished_at": "2026-11-22T00:00:00+00:00"})
+    notes = as_json(copy, "--run-id", "run", "-F", "learned", "--score", "loss", "--draws", 0)["notes"]
+    assert any(note.startswith("warning: pawn(x): its scores are of the run as it was before") for note in notes)
 
 
 # Selection
@@ -302,7 +345,13 @@ def test_a_lake_on_s3_is_read_in_place(tmp_path: Path) -> None:
         (["--run-id", "run", "--fpr", "0.1,x"], "--fpr '0.1,x': expected numbers"),
         (["--run-id", "run", "--fpr", "nan,1"], "--fpr nan: expected a share"),
         (["--run-id", "run", "--fdr", "1"], "--fdr 1: expected a share"),
+        (
+            ["--run-id", "run", "-F", "learned"],
+            "no detector's scores are kept for the run. What makes it: assay scores",
+        ),
+        (["--run-id", "run", "--output", "/no/such/x.csv"], "no folder '/no/such' to write 'x.csv' to"),
         (["--run-id", "run", "--figure", "x.pdf"], "expected a name that ends in .svg or .png"),
+        (["--run-id", "asked", "--cluster", "book"], "--cluster: p-values of documents against held-out ones"),
         (["--run-id", "asked", "--held-out", "--figure", "x.svg"], "--figure draws ROC curves"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pytest
 
 from operators.evaluation import auroc, match_lengths, matched_auroc, score_matrix
 from operators.evaluation.documents import read_documents, read_keys, read_texts
-from operators.evaluation.run_scores import reading, run_scores
+from operators.evaluation.run_scores import RunScores, reading, run_scores
 from operators.lake import Lake
 from operators.query import QueryError
 from operators.scores import ScoreError
+from operators.scores.kept import keep_detector
+from schemas import SCORES
 
 # Lengths
 
@@ -205,13 +208,24 @@ def test_texts_are_of_the_documents_asked_for(lake: str) -> None:
     assert all(key.startswith(HOSTILE) for key in keys.values())
 
 
+def test_texts_are_of_bounded_size(lake: str) -> None:
+    """Of each class the first that fit into half of the bytes."""
+    documents = read_documents(lake, "r")
+    with reading(lake) as connection:
+        some, rows = read_texts(connection, "r", documents, ("text",), most=100, most_bytes=1000)
+    for label in (0, 1):
+        sizes = documents.n_bytes[documents.labels == label]
+        assert some.count(label) == int((sizes.cumsum() <= 500).sum()) > 5
+    assert sum(map(len, rows["text"].to_pylist())) <= 1000
+
+
 def test_scores_of_a_run_are_columns(lake: str) -> None:
     documents = read_documents(lake, "r")
     with reading(lake) as connection:
-        found = run_scores(connection, "r", documents.doc_ids, names=["loss", "min_k(ratio=0.5)"])
-        everything = run_scores(connection, "r", documents.doc_ids)
+        found = run_scores(Lake(lake), connection, "r", documents.doc_ids, names=["loss", "min_k(ratio=0.5)"])
+        everything = run_scores(Lake(lake), connection, "r", documents.doc_ids)
         with pytest.raises(ScoreError, match="nonsense"):
-            run_scores(connection, "r", documents.doc_ids, names=["nonsense"])
+            run_scores(Lake(lake), connection, "r", documents.doc_ids, names=["nonsense"])
     assert found.names == ("loss", "min_k(ratio=0.5)")
     assert found.values.shape == (80, 2)
     assert not np.isnan(found.values).any()
@@ -222,31 +236,45 @@ def test_scores_of_a_run_are_columns(lake: str) -> None:
     assert "lowercase" in {missing.score for missing in everything.missing}
 
 
-def test_learned_scores_are_read_as_stored(lake: str, tmp_path: Path) -> None:
-    import shutil
-
-    import pyarrow.parquet as pq
-
-    from schemas import SCORES
-
-    copy = tmp_path / "lake"
+def test_learned_scores_are_read_as_stored_of_the_run_as_it_is(lake: str, tmp_path: Path) -> None:
+    copy = str(tmp_path / "lake")
     shutil.copytree(lake, copy)
-    documents = read_documents(str(copy), "r")
-    rows = [
-        {"run_id": "r", "doc_id": int(i), "family": "learned", "score": "pawn", "variant": "pawn(x)",
-         "parameters": "{}", "value": float(n)}
-        for n, i in enumerate(documents.doc_ids)
-    ]  # fmt: skip
-    part = copy / "scores" / "run_id=r" / f"{'0' * 32}.parquet"
-    part.parent.mkdir(parents=True)
-    schema = SCORES.arrow(with_partitions=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema).drop_columns("run_id"), part)
-    with reading(str(copy)) as connection:
-        for asked in ({"families": ["learned"]}, {"names": ["pawn(x)"]}):
-            found = run_scores(connection, "r", documents.doc_ids, **asked)  # type: ignore[arg-type]
-            assert found.names == ("pawn(x)",)
-            assert found.values[:, 0].tolist() == list(range(80))
-        assert "pawn(x)" in run_scores(connection, "r", documents.doc_ids).names
+    documents = read_documents(copy, "r")
+    for variant in ("pawn(x)", HOSTILE):
+        rows = [
+            {"run_id": "r", "doc_id": int(i), "family": "learned", "score": "pawn", "variant": variant,
+             "parameters": "{}", "value": float(n)}
+            for n, i in enumerate(documents.doc_ids)
+        ]  # fmt: skip
+        keep_detector(Lake(copy), "r", pa.Table.from_pylist(rows, schema=SCORES.arrow(with_partitions=True)))
+
+    def found(**asked: Any) -> RunScores:
+        with reading(copy) as connection:
+            return run_scores(Lake(copy), connection, "r", documents.doc_ids, **asked)
+
+    one = found(names=["pawn(x)"])
+    assert (one.names, one.missing) == (("pawn(x)",), ())
+    assert one.values[:, 0].tolist() == list(range(80))
+    assert set(found(families=["learned"]).names) == {"pawn(x)", HOSTILE}
+    assert "pawn(x)" in found().names
+    ledger = Lake(copy).read_run("r")
+    Lake(copy).write_run("r", ledger | {"finished_at": "2026-11-22T00:00:00+00:00"})  # it went on since
+    for asked in ({"names": ["pawn(x)"]}, {"families": ["learned"]}, {}):
+        later = found(**asked)
+        assert "pawn(x)" not in later.names
+        (why,) = [each for each in later.missing if each.score == "pawn(x)"]
+        assert why.why == "its scores are of the run as it was before"
+        assert why.command.startswith("assay scores")
+    assert "loss" in later.names
+
+
+def test_no_learned_scores_are_said_where_they_are_asked_for(lake: str) -> None:
+    with reading(lake) as connection:
+        asked = run_scores(Lake(lake), connection, "r", np.zeros(0, dtype=np.int64), families=["learned"])
+        by_default = run_scores(Lake(lake), connection, "r", np.zeros(0, dtype=np.int64))
+    assert asked.names == ()
+    assert [each.why for each in asked.missing] == ["no detector's scores are kept for the run"]
+    assert "learned" not in {each.family for each in by_default.missing}
 
 
 def test_failing_statements_are_query_errors(lake: str) -> None:
