@@ -111,6 +111,7 @@ def _questions() -> dict[str, str]:
         "min_k": of_tokens("min_k"),
         "min_k_plus_plus": of_tokens("min_k_plus_plus"),
         "min_k, seven ratios": of_tokens("min_k_ratios"),
+        "min_k_window": of_tokens("min_k_window"),
         "membership, one scan": of_tokens("all_scores", ", ".join(_MEMBERSHIP)),
         "all scores, one scan": of_tokens("all_scores", ", ".join(together)),
         "rolled-up scores, one scan": of_tokens("all_scores", ", ".join(rolled_up)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.demo import run
+from jobs.demo import run, runs
 from jobs.demo.runs import TRANSFORMS
 from operators.lake import Lake
 from operators.score_cards import load_scores
@@ -20,8 +20,11 @@ from operators.verify import verify
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[run.Evaluation]]:
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "build_corpus", functools.partial(run.build_corpus, n_members=24, n_heldout=24))
+        patch.setattr(
+            run, "build_corpus", functools.partial(run.build_corpus, n_members=24, n_heldout=24, n_background=24)
+        )
         patch.setattr(run, "train", functools.partial(run.train, steps=40))
+        patch.setattr(run, "REFERENCE_STEPS", 10)
         for _ in range(2):  # the second time everything is there already
             said = io.StringIO()
             with contextlib.redirect_stdout(said):
@@ -61,8 +64,12 @@ def test_its_lake_verifies(demo: tuple[Path, str, list[run.Evaluation]]) -> None
 def test_another_seed_in_the_same_folder_scores_anew(demo: tuple[Path, str, list[run.Evaluation]]) -> None:
     folder = demo[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "build_corpus", functools.partial(run.build_corpus, n_members=6, n_heldout=6))
+        patch.setattr(
+            run, "build_corpus", functools.partial(run.build_corpus, n_members=6, n_heldout=6, n_background=6)
+        )
         patch.setattr(run, "train", functools.partial(run.train, steps=2))
+        patch.setattr(run, "REFERENCE_STEPS", 2)
+        patch.setattr(runs, "TRANSFORMS", {})  # each is scored anew in the same way
         results = run.run_demo(folder, 1, "inline")
     loss = next(result for result in results if result.name == "loss")
     assert loss.n_positive + loss.n_negative == 12

@@ -402,9 +402,10 @@ def _text_files(corpus: BadCorpus) -> None:
 
 def causes() -> set[Reason]:
     """The reasons that input alone can cause. Not here: what takes another tokenizer, model or a prompt column, a
-    worker that dies, or two keys of one 63-bit hash, which nobody can make at will."""
+    transform, a worker that dies, or two keys of one 63-bit hash, which nobody can make at will."""
     others = {
         Reason.HASH_COLLISION, Reason.INVALID_PROMPT, Reason.KILLED_WORKER, Reason.NO_TOKENS, Reason.NON_FINITE_SCORE,
-        Reason.TOKEN_OUTSIDE_VOCABULARY, Reason.TOKEN_SPAN_TOO_LONG, Reason.TOKENIZER_FAILED,
+        Reason.TOKEN_OUTSIDE_VOCABULARY, Reason.TOKEN_SPAN_TOO_LONG, Reason.TOKENIZER_FAILED, Reason.USED_AS_PREFIX,
+        Reason.EMPTY_AFTER_TRANSFORM,
     }  # fmt: skip
     return set(Reason) - others
