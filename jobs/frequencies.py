@@ -25,7 +25,8 @@ def run_frequencies(lake: str, name: str, from_run: str | None, flags: dict[str,
     counts = _of_input(lake, name, flags) if from_run is None else _of_run(lake, name, from_run, flags)
     occurring = int((counts.n > 0).sum())
     print(
-        f"corpus {name}: {counts.documents:,} documents, {counts.tokens:,} tokens, {occurring:,} of "
+        f"corpus {name}: {counts.documents:,} document{'s' * (counts.documents != 1)}, {counts.tokens:,} "
+        f"token{'s' * (counts.tokens != 1)}, {occurring:,} of "
         f"{len(counts.n):,} vocabulary ids occur, in {time.monotonic() - started:.1f} s"
     )
     query = f"from dc_pdd('RUN', '{name}') order by score desc limit 5"
@@ -68,7 +69,8 @@ def _say_rejects(rejects: Rejects, n: int, n_unreadable: int) -> None:
     if not n:
         return
     files = f", {n_unreadable:,} of them files or pieces that could not be read to their end" if n_unreadable else ""
-    print(f"warning: {n:,} records were rejected and not counted{files}:", file=sys.stderr)
+    records = "1 record was" if n == 1 else f"{n:,} records were"
+    print(f"warning: {records} rejected and not counted{files}:", file=sys.stderr)
     for reason, (count, first) in sorted(rejects.items()):
         shown = printable(first.replace("\n", "\\n"))
         print(f"  {count:>9,}  {reason}; the first: {shown}", file=sys.stderr)

@@ -130,9 +130,11 @@ def _say(connection: duckdb.DuckDBPyConnection, run_id: str, kept: Sequence[Kept
     variants = [variant for each in kept for variant in each.variants]
     if variants:
         values = {"run_id": run_id, "variants": variants}
-        print_table(connection.sql(_SUMMARY, params=values).to_arrow_table())
+        summary = connection.sql(_SUMMARY, params=values).to_arrow_table()
+        print_table(summary)
+        _say_undefined(summary)
     for each in kept:
-        print(f"kept: {each.path}, {each.rows:,} rows")
+        print(f"kept: {each.path}, {each.rows:,} row{'s' * (each.rows != 1)}")
         if each.dropped:
             print(f"      it replaces a file that also had {printable(', '.join(each.dropped))}")
     causes: dict[tuple[str, str], list[str]] = {}
@@ -142,6 +144,13 @@ def _say(connection: duckdb.DuckDBPyConnection, run_id: str, kept: Sequence[Kept
         print("\nnot computed:")
     for (why, command), names in causes.items():
         print(f"  {', '.join(names)}: {printable(why)}\n    {printable(command)}")
+
+
+def _say_undefined(summary: pa.Table) -> None:
+    names = [row["variant"] for row in summary.to_pylist() if row["undefined"] == row["documents"]]
+    if names:
+        said = printable(", ".join(names))
+        print(f"undefined for every document: {said} (`assay scores --list --format markdown` says when)")
 
 
 # The list

@@ -73,6 +73,9 @@ class FrequenciesJob:
         faults = [*_name_faults(name, overwrite)]
         if (model is None) == (tokenizer is None):
             faults.append("--model or --tokenizer: give one of them, to say whose tokens are counted")
+        if not fields.get("input"):
+            faults.append("--input or --from-run: give one of them, to say what is counted")
+            fields["input"] = "none"  # what else is wrong is still found
         try:
             reading = ScoreConfig.parse(model=model or tokenizer or "none", run_id=_COUNTED, **fields)
         except ConfigError as error:

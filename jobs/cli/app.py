@@ -42,6 +42,37 @@ StorageOptions = Annotated[
     str | None, typer.Option(help="fsspec options of the lake: a YAML or JSON file, or JSON without secrets.")
 ]
 
+# Of the verbs that read a corpus
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(help="File, folder, glob or URI: Parquet, JSONL(.gz .zst), Arrow or text. Repeatable."),
+]
+
+InputFormat = Annotated[str | None, typer.Option(help="auto (by suffix), parquet, jsonl, arrow or text.")]
+
+TextColumn = Annotated[str | None, typer.Option(help="Column of the text (default: text); nested ones as meta.body.")]
+
+TextTemplate = Annotated[str | None, typer.Option(help="Text made of several columns: '{title}\\n\\n{body}'.")]
+
+MaxDocumentBytes = Annotated[int | None, typer.Option(help="Reject longer texts.")]
+
+Limit = Annotated[int | None, typer.Option(help="Only the first N records of the input.")]
+
+SpecialTokens = Annotated[
+    str | None, typer.Option(help="auto: text that spells a special token is one; literal: it is plain text.")
+]
+
+Revision = Annotated[str | None, typer.Option(help="Revision of a hub model.")]
+
+EngineOption = Annotated[Engine | None, typer.Option(help="ray (default), or inline: a plain loop here.")]
+
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join (default: one started here).")]
+
+AllStorageOptions = Annotated[
+    str | None, typer.Option(help="fsspec options of input and lake: a YAML or JSON file, or JSON without secrets.")
+]
+
 
 def example(*lines: str) -> str:
     """The examples at the end of a verb's help."""

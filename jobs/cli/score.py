@@ -7,7 +7,24 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Engine, Kernel, app, errors, example, given
+from jobs.cli.app import (
+    Address,
+    AllStorageOptions,
+    EngineOption,
+    InputFormat,
+    Inputs,
+    Kernel,
+    Limit,
+    MaxDocumentBytes,
+    Revision,
+    SpecialTokens,
+    TextColumn,
+    TextTemplate,
+    app,
+    errors,
+    example,
+    given,
+)
 
 _SCORE_EXAMPLE = example(
     "assay score --model ./my-model --input 'corpus/*.jsonl.gz' --lake lake --run-id monday",
@@ -23,10 +40,7 @@ def score(
         list[str] | None, typer.Argument(help="More inputs.", metavar="[URI]...", show_default=False)
     ] = None,
     model: Annotated[str | None, typer.Option(help="Local folder or hub id of a causal LM (safetensors).")] = None,
-    input: Annotated[  # noqa: A002 - the flag's name
-        list[str] | None,
-        typer.Option(help="File, folder, glob or URI: Parquet, JSONL(.gz .zst), Arrow or text. Repeatable."),
-    ] = None,
+    input: Inputs = None,  # noqa: A002 - the flag's name
     lake: Annotated[str | None, typer.Option(help="Folder (or fsspec URI) to write to.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Name of the run; the same command again resumes it.")] = None,
     transform: Annotated[
@@ -44,15 +58,9 @@ def score(
         int | None, typer.Option(help="Draws of perturb or shuffle, as runs RUN_ID-1 to RUN_ID-N.", min=1, max=9999)
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of these fields; flags win.")] = None,
-    format: Annotated[  # noqa: A002 - the flag's name
-        str | None, typer.Option(help="auto (by suffix), parquet, jsonl, arrow or text.")
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column of the text (default: text); nested ones as meta.body.")
-    ] = None,
-    text_template: Annotated[
-        str | None, typer.Option(help="Text made of several columns: '{title}\\n\\n{body}'.")
-    ] = None,
+    format: InputFormat = None,  # noqa: A002 - the flag's name
+    text_column: TextColumn = None,
+    text_template: TextTemplate = None,
     prompt_column: Annotated[
         str | None, typer.Option(help="Column of a prompt: fed before the text, its tokens flagged in_prompt.")
     ] = None,
@@ -64,17 +72,15 @@ def score(
     label_column: Annotated[str | None, typer.Option(help="Column of 0/1 labels.")] = None,
     domain_column: Annotated[str | None, typer.Option(help="Column of the domain.")] = None,
     keep_columns: Annotated[list[str] | None, typer.Option(help="Column to keep as attribute. Repeatable.")] = None,
-    max_document_bytes: Annotated[int | None, typer.Option(help="Reject longer texts.")] = None,
+    max_document_bytes: MaxDocumentBytes = None,
     max_rejects: Annotated[
         str | None, typer.Option(help="Stop when more records are rejected: a count, or a share such as 1%.")
     ] = None,
     overwrite: Annotated[
         str | None, typer.Option(help="Drop what this run id holds and start anew.", metavar="RUN_ID")
     ] = None,
-    storage_options: Annotated[
-        str | None, typer.Option(help="fsspec options of input and lake: a YAML or JSON file, or JSON without secrets.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N records of the input.")] = None,
+    storage_options: AllStorageOptions = None,
+    limit: Limit = None,
     context: Annotated[
         int | None, typer.Option(help="Longest window in tokens (default: the model's, at most 2048).")
     ] = None,
@@ -82,9 +88,7 @@ def score(
         int | None, typer.Option(help="Step between windows in tokens (default: half the context).")
     ] = None,
     bos: Annotated[str | None, typer.Option(help="auto (as the tokenizer does), always or never.")] = None,
-    special_tokens: Annotated[
-        str | None, typer.Option(help="auto: text that spells a special token is one; literal: it is plain text.")
-    ] = None,
+    special_tokens: SpecialTokens = None,
     dtype: Annotated[str | None, typer.Option(help="auto (the checkpoint's), float32, bfloat16 or float16.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     features: Annotated[
@@ -94,11 +98,11 @@ def score(
     top_k: Annotated[int | None, typer.Option(help="Length of the lists of --features topk (default: 10).")] = None,
     precision: Annotated[str | None, typer.Option(help="compact (6 to 7 bytes a token) or full.")] = None,
     drop_text: Annotated[bool | None, typer.Option("--drop-text", help="Do not store the documents' text.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
+    revision: Revision = None,
     trust_remote_code: Annotated[
         bool | None, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
     ] = None,
-    engine: Annotated[Engine | None, typer.Option(help="ray (default), or inline: a plain loop here.")] = None,
+    engine: EngineOption = None,
     actors: Annotated[int | None, typer.Option(help="Scoring actors (default: one a GPU, else one a core).")] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens in a forward pass (default: by device).")] = None,
     kernel: Annotated[
@@ -110,7 +114,7 @@ def score(
             "--deterministic", help="Rows keep their bits whatever shares their batch, on CUDA too; slower there."
         ),
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join (default: one started here).")] = None,
+    address: Address = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, score nothing.")
     ] = False,

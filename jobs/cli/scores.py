@@ -7,7 +7,25 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Engine, Lake, StorageOptions, app, errors, example, given
+from jobs.cli.app import (
+    Address,
+    AllStorageOptions,
+    EngineOption,
+    InputFormat,
+    Inputs,
+    Lake,
+    Limit,
+    MaxDocumentBytes,
+    Revision,
+    SpecialTokens,
+    StorageOptions,
+    TextColumn,
+    TextTemplate,
+    app,
+    errors,
+    example,
+    given,
+)
 
 
 class ListFormat(StrEnum):
@@ -91,10 +109,7 @@ def scores(
 def frequencies(
     lake: Lake,
     name: Annotated[str, typer.Option(help="Name of the counts, which scores then ask for.")],
-    input: Annotated[  # noqa: A002 - the flag's name
-        list[str] | None,
-        typer.Option(help="File, folder, glob or URI: Parquet, JSONL(.gz .zst), Arrow or text. Repeatable."),
-    ] = None,
+    input: Inputs = None,  # noqa: A002 - the flag's name
     from_run: Annotated[
         str | None,
         typer.Option(help="Instead of an input: count the tokens of this run of the lake.", metavar="RUN_ID"),
@@ -111,32 +126,22 @@ def frequencies(
         typer.Option(help="Count only the first N tokens of each document (1024 in the paper's code).", min=1),
     ] = None,
     overwrite: Annotated[str | None, typer.Option(help="Replace the counts of this name.", metavar="NAME")] = None,
-    format: Annotated[  # noqa: A002 - the flag's name
-        str | None, typer.Option(help="auto (by suffix), parquet, jsonl, arrow or text.")
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column of the text (default: text); nested ones as meta.body.")
-    ] = None,
-    text_template: Annotated[
-        str | None, typer.Option(help="Text made of several columns: '{title}\\n\\n{body}'.")
-    ] = None,
+    format: InputFormat = None,  # noqa: A002 - the flag's name
+    text_column: TextColumn = None,
+    text_template: TextTemplate = None,
     id_column: Annotated[
         str | None, typer.Option(help="Column of the document's id: of records that share one only the first counts.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N records of the input.")] = None,
-    max_document_bytes: Annotated[int | None, typer.Option(help="Reject longer texts.")] = None,
+    limit: Limit = None,
+    max_document_bytes: MaxDocumentBytes = None,
     bos: Annotated[
         str | None, typer.Option(help="auto, always or never, as for `assay score`; added tokens are not counted.")
     ] = None,
-    special_tokens: Annotated[
-        str | None, typer.Option(help="auto: text that spells a special token is one; literal: it is plain text.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub model.")] = None,
-    engine: Annotated[Engine | None, typer.Option(help="ray (default), or inline: a plain loop here.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join (default: one started here).")] = None,
-    storage_options: Annotated[
-        str | None, typer.Option(help="fsspec options of input and lake: a YAML or JSON file, or JSON without secrets.")
-    ] = None,
+    special_tokens: SpecialTokens = None,
+    revision: Revision = None,
+    engine: EngineOption = None,
+    address: Address = None,
+    storage_options: AllStorageOptions = None,
 ) -> None:
     """Count how often a corpus holds each token id, as the scores need that compare with a corpus (dc_pdd)."""
     flags = {k: v for k, v in locals().items() if k not in ("lake", "name", "from_run")}

@@ -33,9 +33,14 @@ def lacks_groups(card: Score, groups: Sequence[str], run: Run) -> Missing:
     """A score of columns that the run did not keep: the run has to be scored again."""
     features = [group for group in FEATURE_GROUPS if group in groups or group in (run.features or ())]
     flags = [f"--features {','.join(features)}"] * any(group in FEATURE_GROUPS for group in groups)
-    flags += ["--language NAME"] * (COMMENTS in groups)
-    why = f"the run was scored without {' and '.join(groups)}"
-    return Missing(card.name, card.family, why, f"assay score ... {' '.join(flags)}")
+    if COMMENTS in groups:
+        flags += ["--language NAME"]
+        flags += ["--prompt-column COLUMN"] * ("in_prompt" in card.reads["tokens"])  # NULL in a run without prompts
+    why = (
+        f"the run was scored without {' and '.join(groups)}: score it again, under another --run-id or, to replace it, "
+        f"with --overwrite {run.run_id}"
+    )
+    return Missing(card.name, card.family, why, f"assay score ... --run-id NAME {' '.join(flags)}")
 
 
 def lacks_companion(

@@ -97,7 +97,7 @@ def _wanted(
         if name not in DOCUMENT_FAMILIES
     ]
     if faults:
-        raise ScoreError(f"{'; '.join(faults)} (`assay scores --list` lists all)")
+        raise ScoreError(f"{'; '.join(faults)}; `assay scores --list` lists all")
     lenient = [Wanted(name, text=name) for name, card in cards.items() if card.is_per_document and card.family in of]
     return strict, lenient
 

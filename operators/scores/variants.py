@@ -190,6 +190,8 @@ def _finite(value: Any) -> Any:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message on a name that is unknown: those near it, if any."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return f": did you mean {' or '.join(near)}?" if near else ""
+    """What a message on an unknown name adds in brackets: those that it begins, else those near it, if any."""
+    names = list(known)
+    begun = [each for each in names if name and each.startswith(name)][:3]
+    near = begun or difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -119,7 +119,7 @@ def test_a_folder_with_a_demo_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_the_demo_prints_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = "scored 320 documents, 119,921 tokens in 21 s\n\nmin_k            0.959  0.931 .. 0.977\n"
+    said = "demo: 320 documents, 119,921 tokens in 21 s\n\nmin_k            0.959  0.931 .. 0.977\n"
     monkeypatch.setattr(first_use, "ASSAY", (sys.executable, "-c", f"print({said!r})"))
     found = first_use.time_demo(tmp_path)
     assert (found["documents"], found["tokens"], found["auroc"]) == (320, 119_921, 0.959)

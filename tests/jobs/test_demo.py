@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.bench import first_use
 from jobs.demo import run, runs
 from jobs.demo.runs import TRANSFORMS
 from operators.lake import Lake
@@ -25,11 +26,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[run.
         )
         patch.setattr(run, "train", functools.partial(run.train, steps=40))
         patch.setattr(run, "REFERENCE_STEPS", 10)
-        for _ in range(2):  # the second time everything is there already
-            said = io.StringIO()
+        for said in (first := io.StringIO(), again := io.StringIO()):  # the second time everything is there already
             with contextlib.redirect_stdout(said):
                 results = run.run_demo(folder, 0, "inline")
-    return folder, said.getvalue(), results
+    assert first_use.found_in(first.getvalue())["documents"] == 48, "what `assay bench first-use` reads"
+    return folder, again.getvalue(), results
 
 
 def test_scores_and_blind_baselines_are_printed(demo: tuple[Path, str, list[run.Evaluation]]) -> None:

@@ -41,13 +41,22 @@ def test_rejects_are_printed_by_reason_with_names_escaped(model_folder: Path, co
     assert len(done.stderr.splitlines()) == 3
 
 
+def test_one_document_and_one_reject_are_said_as_such(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "few.jsonl").write_text('{"text": "one"}\n{"text": 3}\n', encoding="utf-8")
+    done = assay("frequencies", tmp_path / "lake", "--name", "c", "--input", tmp_path / "few.jsonl", "--model",
+                 model_folder, "--engine", "inline", "--first-tokens", 1)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "corpus c: 1 document, 1 token, 1 of " in done.stdout
+    assert "warning: 1 record was rejected and not counted:" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
         (("--name", "c", "--model", "MODEL", "--input", "CORPUS"), 2, "--overwrite c"),
         (("--name", "c/..", "--model", "MODEL", "--input", "CORPUS"), 2, "--name: corpus 'c/..'"),
         (("--name", "d", "--input", "CORPUS"), 2, "--model or --tokenizer: give one of them"),
-        (("--name", "d", "--model", "MODEL"), 2, "--input: is needed"),
+        (("--name", "d", "--model", "MODEL"), 2, "--input or --from-run: give one of them"),
         (("--name", "d", "--model", "MODEL", "--input", "nowhere"), 2, "nowhere"),
         (("--name", "d", "--from-run", "monday"), 2, "no lake at"),
         (("--name", "d", "--from-run", "monday", "--limit", "3"), 2, "leave out --limit"),

@@ -81,6 +81,15 @@ def test_everything_that_a_run_gives(lake: Lake) -> None:
     assert {"fisher_rao", "sequence_nll", "perplexity"} <= set(variants(lake))
 
 
+def test_scores_that_no_document_has_are_said(lake: Lake) -> None:
+    """The run has no prompts."""
+    result = assay("scores", lake.root, "--run-id", RUN, "--score", "sequence_entropy", "--score", "loss")
+    assert result.exit_code == 0, result.output
+    said = "undefined for every document: sequence_entropy (`assay scores --list --format markdown` says when)\n"
+    assert said in result.stdout
+    assert "undefined for every" not in assay("scores", lake.root, "--run-id", RUN, "--score", "loss").stdout
+
+
 def test_detectors_are_applied_and_kept(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     def apply(folder: str, connection: object, run_id: str, **_: object) -> pa.Table:
         name = f"pawn({Path(folder).name})"
@@ -101,14 +110,16 @@ def test_detectors_are_applied_and_kept(lake: Lake, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--run-id", "rr"], "no run 'rr' in .*: did you mean r\\?"),
+        (["--run-id", "rr"], r"no run 'rr' in .* \(did you mean r\?\)"),
         (["--run-id", "nowhere"], "no run 'nowhere' in .*: it holds r, small, stopped"),
         (["--run-id", "stopped"], "run 'stopped' is interrupted: .* goes on where it stopped"),
-        (["--run-id", RUN, "--score", "mink"], "called 'mink': did you mean min_k"),
-        (["--run-id", RUN, "--score", "min_k(ratios=1)"], "no parameter 'ratios': did you mean ratio"),
+        (["--run-id", RUN, "--score", "mink"], r"called 'mink' \(did you mean min_k"),
+        (["--run-id", RUN, "--score", "min_k(ratios=1)"], r"no parameter 'ratios' \(did you mean ratio"),
         (["--run-id", RUN, "--score", "min_k(ratio=7)"], r"min_k: ratio = 7.0 is not in \(0, 1\]"),
-        (["--run-id", RUN, "--family", "membersip"], "no family 'membersip': did you mean membership"),
-        (["--run-id", RUN, "--reference", "smal"], "no such run: did you mean small"),
+        (["--run-id", RUN, "--family", "membersip"], r"no family 'membersip' \(did you mean membership"),
+        (["--run-id", RUN, "--family", "memb"], r"'memb' \(did you mean membership\?\); they are membership, "),
+        (["--run-id", RUN, "--score", "min_k(rat=1)"], r"'rat' \(did you mean ratio\?\); its parameters: ratio, "),
+        (["--run-id", RUN, "--reference", "smal"], r"no such run \(did you mean small"),
         (["--run-id", RUN, "--score", "lowercase"], "What makes it: assay score --transform lowercase"),
         (["--run-id", RUN, "--format", "json"], "--format is for --list"),
         (["--list"], "--list shows what scores there are"),
@@ -187,4 +198,4 @@ def test_the_list_as_markdown_is_the_page_in_the_tree() -> None:
 def test_families_that_are_none_are_said() -> None:
     result = assay("scores", "--list", "--family", "fitt")
     assert result.exit_code == 2
-    assert "no family 'fitt': did you mean fit?" in unfolded(result.stderr)
+    assert "no family 'fitt' (did you mean fit?). The families: membership, " in unfolded(result.stderr)

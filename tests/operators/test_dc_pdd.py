@@ -129,9 +129,13 @@ def test_an_id_beyond_the_corpus_is_one_that_never_occurs(lake: duckdb.DuckDBPyC
     assert score == pytest.approx(math.exp(-1) * math.log(float(total)), rel=1e-12)
 
 
-def test_without_the_corpus_nothing_is_defined(lake: duckdb.DuckDBPyConnection, documents: Documents) -> None:
-    found = lake.execute("select score from dc_pdd('r', 'nobody''s')").fetchall()
-    assert found == [(None,)] * len(documents)
+def test_a_corpus_that_is_not_there_is_an_error(lake: duckdb.DuckDBPyConnection) -> None:
+    message = "no corpus 'nobody's' in frequencies"
+    with pytest.raises(duckdb.Error, match=message):
+        lake.execute("select score from dc_pdd('r', 'nobody''s')").fetchall()
+    card = load_scores()["dc_pdd"]
+    with pytest.raises(duckdb.Error, match=message):
+        lake.execute(card.sql, card.bind(run_id="r", corpus="nobody's")).fetchall()
 
 
 def test_members_of_the_reference_are_told_by_rare_tokens_that_are_likely(lake: duckdb.DuckDBPyConnection) -> None:

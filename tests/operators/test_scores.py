@@ -60,6 +60,7 @@ def database(
     for run_id in ("demo", "other"):
         insert(connection, "documents", [{"run_id": run_id, **dict(zip(names, row, strict=True))} for row in documents])
     insert(connection, "runs", [{"run_id": "demo", "state": "finished", "bos_prepended": bos_prepended}])
+    connection.execute("insert into frequencies by name select 'wiki' as corpus, 3 as token_id, 1 as n")
     connection.execute("alter table tokens add column logprob_mean float")
     connection.execute("update tokens set logprob_mean = -entropy")
     create_macros(connection)
@@ -234,6 +235,8 @@ def test_file_reads_only_what_it_declares(card: Any) -> None:
         for table, columns in card.reads.items():
             kinds = ", ".join(f"{c} {types.get((table, c), 'DOUBLE')}" for c in columns)
             connection.execute(f"create table {table} ({kinds})")
+        if "frequencies" in card.reads:  # a corpus that is not there is an error
+            connection.execute("insert into frequencies by name select 'demo' as corpus, 3 as token_id, 1 as n")
         values = {p.name: "scores" if p.name == "scores" else "demo" for p in card.parameters if p.default is None}
         assert connection.execute(card.sql, card.bind(**values)).fetchall() == []
 
@@ -484,7 +487,7 @@ def test_score_table_of_nothing(seeded: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_score_table_lists_every_fault(seeded: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(ScoreError, match=r"'mink': did you mean min_k.*'auroc'"):
+    with pytest.raises(ScoreError, match=r"'mink' \(did you mean min_k.*'auroc'"):
         score_table(seeded, "demo", ["mink", "auroc"])
     with pytest.raises(ScoreError, match="'zlib', which is not asked for"):
         score_table(seeded, "demo", ["loss"], {"zlib": {}})

@@ -99,7 +99,7 @@ def test_values_have_the_types_that_the_card_declares() -> None:
 @pytest.mark.parametrize(
     ("asked", "fault"),
     [
-        ("mink", "no score of documents is called 'mink': did you mean min_k"),
+        ("mink", r"no score of documents is called 'mink' \(did you mean min_k"),
         ("bits_per_byte", r"'bits_per_byte' is no score of documents .* from bits_per_byte\(\.\.\.\)"),
         ("all_scores", "no score of documents"),
         ("min_k(ratio=0.1, ratio=0.3)", "ratio given twice"),
@@ -111,7 +111,7 @@ def test_values_have_the_types_that_the_card_declares() -> None:
         ("min_k(", r"called 'min_k\('"),
         ("", "called ''"),
         ("'; drop view tokens", "no score of documents"),
-        ("min_k(ratios=0.1)", "no parameter 'ratios': did you mean ratio"),
+        ("min_k(ratios=0.1)", r"no parameter 'ratios' \(did you mean ratio"),
         ("min_k(ratio=a lot)", "ratio = 'a lot' is no DOUBLE"),
         ("min_k(ratio=nan)", "ratio = 'nan' is no DOUBLE"),
         ("min_k(ratio=)", "ratio = '' is no DOUBLE"),
@@ -151,7 +151,7 @@ def test_families_limit_what_is_planned(lake: Lake) -> None:
     assert {request.card.family for request in found.requests} == {"fit"}
     both = plan(lake, "min_k(ratio=0.1)", families=["fit"])
     assert {r.variant for r in both.requests} == {"min_k(ratio=0.1)", *(r.variant for r in found.requests)}
-    with pytest.raises(ScoreError, match="no family 'membersip': did you mean membership"):
+    with pytest.raises(ScoreError, match=r"no family 'membersip' \(did you mean membership"):
         plan(lake, families=["membersip"])
     with pytest.raises(ScoreError, match="no family 'evaluation'"):
         plan(lake, families=["evaluation"])
@@ -264,7 +264,7 @@ def test_references_are_named_by_the_caller(lake: Lake) -> None:
 def test_references_that_cannot_be(lake: Lake) -> None:
     ledgers.write(lake, "small", state="running")
     with pytest.raises(
-        ScoreError, match=r"'smal': there is no such run: did you mean small.*'monday' is the run itself"
+        ScoreError, match=r"'smal': there is no such run \(did you mean small.*'monday' is the run itself"
     ):
         plan(lake, references=["smal", RUN])
     with pytest.raises(ScoreError, match="'small' is running, not finished"):
@@ -317,16 +317,17 @@ def test_hints_are_commands(lake: Lake) -> None:
     assert hint(lake, "reference").endswith("assay scores 'my lake' --run-id monday --reference RUN")
     assert hint(lake, "dc_pdd").endswith("assay frequencies 'my lake' --name NAME --input ... --model './my model'")
     assert hint(lake, "fisher_rao") == (
-        "fisher_rao: the run was scored without renyi. What makes it: assay score ... --features renyi"
+        "fisher_rao: the run was scored without renyi: score it again, under another --run-id or, to replace it, with "
+        "--overwrite monday. What makes it: assay score ... --run-id NAME --features renyi"
     )
     assert hint(lake, "atc").endswith(
-        "the run was scored without comments. What makes it: assay score ... --language NAME"
+        "What makes it: assay score ... --run-id NAME --language NAME --prompt-column COLUMN"
     )
 
 
 def test_hints_for_columns_keep_those_that_the_run_has(lake: Lake) -> None:
     ledgers.write(lake, RUN, features=["topk", "extremes"])
-    assert hint(lake, "fisher_rao").endswith("assay score ... --features extremes,renyi,topk")
+    assert hint(lake, "fisher_rao").endswith("assay score ... --run-id NAME --features extremes,renyi,topk")
     assert "dynamic_instability" in {request.variant for request in plan(lake).requests}
 
 

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pytest
 
 from operators import evaluation
+from operators.evaluation import area
+from operators.evaluation.classes import defined_classes
 from operators.scores import create_macros, load_scores
 from schemas import TABLES
 
@@ -253,7 +255,7 @@ def test_evaluation_equals_python(seed: int) -> None:
     assert (n1, n0, u1, u0) == counts
     assert auroc == pytest.approx(expected.auroc, rel=1e-12)
     known = min(n1, n0) > 1
-    assert error == pytest.approx(evaluation.delong_error(scores, labels), rel=1e-9) if known else error is None
+    assert error == pytest.approx(area._error(defined_classes(scores, labels))[0], rel=1e-9) if known else error is None
     for low in expected.tpr_at_fpr:
         _, _, tpr, achieved, threshold, *_, resolvable = by_level[low.level]
         assert (tpr, achieved, resolvable) == (low.tpr, low.fpr, low.resolvable)

@@ -15,7 +15,11 @@
 --   scored; an id that the corpus has no row for is taken as one that never occurs. Holds some 60 bytes an id and
 --   document in memory.
 with corpus_size as (
-  select sum(case when $by_documents then n_documents else n end) + count(*) as total
+  select
+    case
+      when count(*) = 0 then error('no corpus ''' || $corpus || ''' in frequencies')
+      else sum(case when $by_documents then n_documents else n end) + count(*)
+    end as total
   from frequencies
   where corpus = $corpus
 ),
