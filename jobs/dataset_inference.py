@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from jobs.evaluate.output import choose_format
 from jobs.query import check_lake, check_run
 from operators.blind import COLUMNS, BlindResult, BlindSettings, blind_baseline
 from operators.evaluation.dataset_inference import (
@@ -28,6 +29,7 @@ from operators.evaluation.dataset_inference import (
 from operators.evaluation.documents import Documents, read_documents, read_texts
 from operators.evaluation.features import Features, Ids, document_features
 from operators.evaluation.run_scores import reading
+from operators.query import QueryError
 from pipelines.config import ConfigError
 
 if TYPE_CHECKING:
@@ -88,8 +90,8 @@ class Inference:
     about_runs: tuple[str, ...]
 
 
-def run_dataset_inference(options: InferenceOptions, fmt: str, output: Path | None) -> None:
-    """Compare the sets, and print or write what was found.
+def run_dataset_inference(options: InferenceOptions, fmt: str | None, output: Path | None) -> None:
+    """Compare the sets, and print or write what was found; `fmt` None: as the name of `output` ends, else a table.
 
     Raises:
         ConfigError: no such lake or run, sets that overlap or are too small, runs of two models, or no score.
@@ -98,7 +100,8 @@ def run_dataset_inference(options: InferenceOptions, fmt: str, output: Path | No
     """
     from jobs.dataset_inference_report import show
 
-    show(infer(options), fmt, output)
+    chosen = choose_format(fmt, output)
+    show(infer(options), chosen, output)
 
 
 def infer(options: InferenceOptions) -> Inference:
@@ -157,10 +160,13 @@ def _about_runs(connection: duckdb.DuckDBPyConnection, options: InferenceOptions
 def _sets(connection: duckdb.DuckDBPyConnection, options: InferenceOptions) -> tuple[Documents, Documents]:
     """The suspect and the held-out documents."""
     sets = []
-    for run_id, condition in zip((options.run_id, options.second_run), options.conditions, strict=True):
+    runs = options.run_id, options.second_run
+    for flag, run_id, condition in zip(("--suspect", "--held-out"), runs, options.conditions, strict=True):
         label = f"coalesce((\n{condition}\n), false)"
         try:
             every = read_documents(options.lake, run_id, label=label, storage_options=options.storage_options)
+        except QueryError as error:
+            raise QueryError(f"{flag} {condition!r}: {error}") from None
         except ValueError as error:
             if type(error) is not ValueError:
                 raise

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from jobs.dataset_inference import Inference
 from jobs.errors import printable
+from jobs.evaluate.output import warn
 from operators.evaluation.dataset_inference import LEVEL
 
 WIDTH = 100
@@ -38,6 +39,7 @@ def show(found: Inference, fmt: str, output: Path | None) -> None:
         written = io.BytesIO()
         pacsv.write_csv(feature_rows(found), written)
         content = written.getvalue()
+        warn(notes(found))
     else:
         content = (json.dumps(report(found), ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
     if output is None:

@@ -57,7 +57,10 @@ def dataset_inference(
     parity: Annotated[
         bool, typer.Option("--parity", help="Conventions of the authors' code, for comparison with it.")
     ] = False,
-    format: Annotated[Output, typer.Option(help="How numbers are printed.")] = Output.table,  # noqa: A002 - the flag's name
+    format: Annotated[  # noqa: A002 - the flag's name
+        Output | None,
+        typer.Option(help="How numbers are printed (default: as --output ends, or table)."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
     storage_options: StorageOptions = None,
 ) -> None:
@@ -71,4 +74,4 @@ def dataset_inference(
             families=family or (), scores=score or (), references=reference or (), splits=splits, seed=seed,
             draws=draws, parity=parity, storage_options=read_options(storage_options),
         )  # fmt: skip
-        run_dataset_inference(options, format.value, output)
+        run_dataset_inference(options, format and format.value, output)

@@ -14,7 +14,7 @@ from jobs.cli.app import Lake, Output, StorageOptions, app, errors, example
     epilog=example(
         "assay evaluate lake --run-id monday --figure roc.svg",
         "assay evaluate lake --run-id monday --score min_k --score zlib --cluster source --format json",
-        "assay evaluate lake --run-id monday --held-out --fdr 0.1 --format csv --output selected.csv",
+        "assay evaluate lake --run-id monday --held-out --fdr 0.1 --output selected.csv",
     )
 )
 def evaluate(
@@ -47,9 +47,12 @@ def evaluate(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Select unlabelled documents that score too high for those of label 0.")
     ] = False,
-    fdr: Annotated[float, typer.Option(help="False-discovery rate of that selection.")] = 0.1,
+    fdr: Annotated[float | None, typer.Option(help="False-discovery rate of that selection (default: 0.1).")] = None,
     smooth: Annotated[bool, typer.Option("--smooth", help="Break ties of its p-values at random (by --seed).")] = False,
-    format: Annotated[Output, typer.Option(help="How numbers are printed.")] = Output.table,  # noqa: A002 - the flag's name
+    format: Annotated[  # noqa: A002 - the flag's name
+        Output | None,
+        typer.Option(help="How numbers are printed (default: as --output ends, or table)."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the ROC curves: a .svg or .png file.")] = None,
     storage_options: StorageOptions = None,
@@ -64,4 +67,4 @@ def evaluate(
             label=label, cluster=cluster, baseline=baseline, levels=parse_levels(fpr), draws=draws, seed=seed,
             held_out=held_out, fdr=fdr, smooth=smooth, storage_options=read_options(storage_options),
         )  # fmt: skip
-        run_evaluate(options, format.value, output, figure)
+        run_evaluate(options, format and format.value, output, figure)

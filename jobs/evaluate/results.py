@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from operators.blind import BlindResult
 from operators.evaluation import Evaluation, Floats, Interval, Matched
+from operators.evaluation.classes import CONFIDENCE
 from operators.evaluation.documents import Documents
 from operators.scores import Missing
 from operators.scores.kept import LEARNED
@@ -46,12 +48,8 @@ class Labelled:
         return self.documents.count(0)
 
     def n_clusters(self, label: int) -> int:
-        """Clusters that hold a document of this label; one that is missing is its own."""
-        if self.documents.clusters is None:
-            return self.documents.count(label)
-        chosen = self.documents.clusters[self.documents.labels == label]
-        missing = np.isnan(chosen)
-        return int(np.unique(chosen[~missing]).size + missing.sum())
+        """Clusters that hold a document of this label."""
+        return self.documents.n_clusters(label)
 
     def notes(self) -> list[str]:
         """Warnings first, each a sentence or two."""
@@ -102,18 +100,33 @@ class Labelled:
             if positive or negative:
                 found = f"{positive:,} documents of label 1 and {negative:,} of label 0, which their rows leave out"
                 yield f"note: not defined for {found}: {', '.join(names)}"
-        levels = [point.level for point in self.evaluations[0].tpr_at_fpr if point.level * self.n_negative < 1]
-        if levels:
-            named = " and ".join(f"{level:.3g}" for level in levels)
+        yield from self._level_notes([point.level for point in self.evaluations[0].tpr_at_fpr])
+
+    def _level_notes(self, levels: Sequence[float]) -> Iterator[str]:
+        """False-positive rates that so few negatives say little of."""
+        coarse = [level for level in levels if level * self.n_negative < 1]
+        if coarse:
             yield (
-                f"note: FPR moves in steps of 1/{self.n_negative}: at {named} the TPR is the one without any false "
-                "alarm in the sample"
+                f"note: FPR moves in steps of 1/{self.n_negative}: at {_named(coarse)} the TPR is the one without any "
+                "false alarm in the sample"
+            )
+        # No negative may lie above the threshold of the population: then nothing bounds the TPR there from below.
+        tail = (1 - CONFIDENCE) / 2
+        unbounded = [level for level in levels if (1 - level) ** self.n_negative > tail]
+        if unbounded:
+            needed = " and ".join(f"{math.ceil(math.log(tail) / math.log1p(-level)):,}" for level in unbounded)
+            yield (
+                f"note: with {self.n_negative:,} documents of label 0 the interval of the TPR at {_named(unbounded)} "
+                f"begins at 0 whatever the scores are; it takes {needed} of them to say more"
             )
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Unlabelled documents against those of label 0: by score, [N] of the documents in question."""
+    """Unlabelled documents against those of label 0: by score, [N] of the documents in question.
+
+    `blind`: how well a classifier that never sees the model tells the two apart (`no_blind`: why there is none).
+    """
 
     run_id: str
     fdr: float
@@ -126,6 +139,33 @@ class Selection:
     adjusted: Mapping[str, Floats]
     selected: Mapping[str, npt.NDArray[np.bool_]]
     missing: Sequence[Missing]
+    blind: Sequence[BlindResult]
+    no_blind: str
+
+    def notes(self) -> list[str]:
+        """Warnings first: p-values hold where the documents in question are like those of label 0."""
+        found = []
+        for each in sorted(self.blind, key=lambda result: not result.is_flagged):
+            said = (
+                f"blind {each.features} tell documents in question from held-out ones with AUROC {each.auroc:.3f} "
+                f"({span(each.interval)})"
+            )
+            if each.is_flagged:
+                found.append(
+                    f"warning: {said} and never see the model. The two are different kinds of text: p-values do not "
+                    "hold, and what is selected may be chosen for its kind, not for membership."
+                )
+            elif each.is_doubtful:
+                found.append(f"note: {said}, a little above chance: the two may be different kinds of text.")
+        if self.no_blind:
+            found.append(f"note: no blind baseline: {self.no_blind}")
+        elif not any(each.features == "words" for each in self.blind):
+            found.append("note: texts were dropped, so there is no blind baseline on words")
+        return found
+
+
+def _named(levels: Sequence[float]) -> str:
+    return " and ".join(f"{level:.3g}" for level in levels)
 
 
 def span(interval: Interval) -> str:

@@ -9,7 +9,8 @@ Nothing is chosen here: scores come oriented, every one that was tested counts i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from jobs.evaluate.output import show_labelled, show_selection
+from jobs.evaluate.output import choose_format, show_labelled, show_selection
 from jobs.evaluate.results import Labelled, Selection
 from jobs.query import check_lake, check_run
 from operators.blind import COLUMNS, BlindResult, BlindSettings, blind_baseline
@@ -35,9 +36,13 @@ from operators.evaluation import (
 from operators.evaluation.documents import LABEL, Documents, read_documents, read_keys, read_texts
 from operators.evaluation.run_scores import RunScores, reading, run_scores
 from operators.lake import Lake
+from operators.query import QueryError
+from operators.score_cards import load_scores
+from operators.scores.variants import did_you_mean
 from pipelines.config import ConfigError
 
 BLIND_DOCUMENTS = 10_000  # of a class: a blind baseline of that many is as sure as it needs to be
+FDR = 0.1  # of a selection, where none is asked for
 _DRAWN_CELLS = 40_000_000  # draws times documents of a score: one or two seconds each
 _FEWEST_DRAWS = 200  # that a percentile of 2.5 % can be taken of
 
@@ -47,7 +52,8 @@ class EvaluateOptions:
     """What is to be evaluated, as the flags of `assay evaluate` say it.
 
     `draws`: None takes 2,000, fewer over 20,000 documents, and none over 200,000, where DeLong's intervals and the
-    bootstrap's are the same to three digits. `smooth`: random places among equals in conformal p-values.
+    bootstrap's are the same to three digits. `fdr` (None: 0.1) and `smooth`, random places among equals in conformal
+    p-values, are of a selection.
     """
 
     lake: str
@@ -62,7 +68,7 @@ class EvaluateOptions:
     draws: int | None = None
     seed: int = 0
     held_out: bool = False
-    fdr: float = 0.1
+    fdr: float | None = None
     smooth: bool = False
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -79,8 +85,8 @@ def parse_levels(text: str) -> tuple[float, ...]:
         raise ConfigError(f"--fpr {text!r}: expected numbers with commas, such as 0.001,0.01,0.05") from None
 
 
-def run_evaluate(options: EvaluateOptions, fmt: str, output: Path | None, figure: Path | None) -> None:
-    """Evaluate, and print or write what was found.
+def run_evaluate(options: EvaluateOptions, fmt: str | None, output: Path | None, figure: Path | None) -> None:
+    """Evaluate, and print or write what was found; `fmt` None: as the name of `output` ends, else a table.
 
     Raises:
         ConfigError: no such lake or run; the labels do not allow what is asked; a level is not a share.
@@ -88,12 +94,17 @@ def run_evaluate(options: EvaluateOptions, fmt: str, output: Path | None, figure
         QueryError: the label's expression failed.
     """
     _check(options, output, figure)
+    choose_format(fmt, output)
     check_lake(options.lake, options.storage_options)
     check_run(options.lake, options.run_id, options.storage_options)
     documents = _documents(options)
     if options.held_out or _only_held_out(documents):
         show_selection(select_members(options, documents), fmt, output)
         return
+    if options.fdr is not None or options.smooth:
+        raise ConfigError(
+            "--fdr and --smooth are of a selection among documents without a label: add --held-out, or leave them out"
+        )
     result = evaluate_labelled(options, documents)
     if figure is not None:
         from jobs.evaluate.figure import draw_roc
@@ -106,18 +117,20 @@ def evaluate_labelled(options: EvaluateOptions, documents: Documents) -> Labelle
     """Label 1 against label 0, by every score.
 
     Raises:
-        ConfigError: a class is empty, there is no score, or none is called like the baseline.
+        ConfigError: a class is empty or all of one cluster, there is no score, or none is called like the baseline.
         ScoreError: as `operators.scores.plan_scores`.
     """
     positives, negatives = documents.count(1), documents.count(0)
     if not positives or not negatives:
         raise ConfigError(_no_classes(options, documents))
     known = documents.where(~np.isnan(documents.labels))
+    _check_clusters(options, known)
     with reading(options.lake, options.storage_options) as connection:
         scores = _scores(options, known, connection)
+        columns = scores.columns()
+        _check_baseline(options, columns)
         blind, why_not = _blind(options, known, connection)
         state = _state(options.run_id, connection)
-    columns = scores.columns()
     draws = _draws(len(known)) if options.draws is None else options.draws
     try:
         evaluations = evaluate(
@@ -165,16 +178,19 @@ def select_members(options: EvaluateOptions, documents: Documents) -> Selection:
         raise ConfigError(
             "--cluster: p-values of documents against held-out ones hold for documents drawn one by one; leave it out"
         )
+    fdr = FDR if options.fdr is None else options.fdr
+    compared = Documents(documents.doc_ids, np.where(asked, 1.0, documents.labels), documents.n_bytes)
     with reading(options.lake, options.storage_options) as connection:
         scores = _scores(options, documents, connection)
+        blind, why_not = _blind(options, compared.where(held_out | asked), connection)
         columns, wanted = scores.columns(), documents.doc_ids[asked]
         seed = options.seed if options.smooth else None
         p_values = {name: _conformal(values[held_out], values[asked], seed) for name, values in columns.items()}
-        selected = {name: benjamini_hochberg(p, options.fdr) for name, p in p_values.items()}
+        selected = {name: benjamini_hochberg(p, fdr) for name, p in p_values.items()}
         keys = read_keys(connection, options.run_id, wanted[np.any([*selected.values()], axis=0)])
     return Selection(
         run_id=options.run_id,
-        fdr=options.fdr,
+        fdr=fdr,
         smoothed=options.smooth,
         doc_ids=wanted,
         keys=keys,
@@ -184,6 +200,8 @@ def select_members(options: EvaluateOptions, documents: Documents) -> Selection:
         adjusted={name: bh_adjusted(p) for name, p in p_values.items()},
         selected=selected,
         missing=scores.missing,
+        blind=blind,
+        no_blind=why_not,
     )
 
 
@@ -211,7 +229,8 @@ def _check(options: EvaluateOptions, output: Path | None, figure: Path | None) -
     faults += [
         f"no folder {str(path.parent)!r} to write {path.name!r} to" for path in files if not path.parent.is_dir()
     ]
-    faults += [f"--fdr {options.fdr:g}: expected a share above 0 and below 1"] * (not 0 < options.fdr < 1)
+    if options.fdr is not None and not 0 < options.fdr < 1:
+        faults.append(f"--fdr {options.fdr:g}: expected a share above 0 and below 1")
     if figure is not None and figure.suffix.lower() not in (".svg", ".png"):
         faults.append(f"--figure {figure}: expected a name that ends in .svg or .png")
     if figure is not None and options.held_out:
@@ -220,12 +239,48 @@ def _check(options: EvaluateOptions, output: Path | None, figure: Path | None) -
         raise ConfigError("; ".join(faults))
 
 
+def _check_clusters(options: EvaluateOptions, known: Documents) -> None:
+    """Refuse one cluster of a class: nothing is left that could vary.
+
+    Raises:
+        ConfigError: it says which class.
+    """
+    if known.clusters is None:
+        return
+    alone = [label for label in (1, 0) if known.n_clusters(label) < 2]
+    if alone:
+        of_each = "all documents" if np.unique(known.clusters).size == 1 else "the documents of each label"
+        found = of_each if len(alone) == 2 else f"all documents of label {alone[0]}"
+        raise ConfigError(
+            f"--cluster {options.cluster}: {found} come from one {options.cluster}: name a kept column "
+            "(--keep-columns) that says which documents belong together, or leave --cluster out"
+        )
+
+
+def _check_baseline(options: EvaluateOptions, names: Collection[str]) -> None:
+    """Refuse a baseline that is not evaluated.
+
+    Raises:
+        ConfigError: with the name that may be meant, or the flag that adds it.
+    """
+    name = options.baseline
+    if name is None or name in names:
+        return
+    scores = [card.name for card in load_scores().values() if card.is_per_document]
+    if name.partition("(")[0] in scores:
+        raise ConfigError(f"--baseline {name} is not among the scores evaluated: add --score {shlex.quote(name)}")
+    hint = did_you_mean(name, {*names, *scores}) or f"; evaluated are {', '.join(names)}"
+    raise ConfigError(f"--baseline: no score {name!r} to compare with{hint}")
+
+
 def _documents(options: EvaluateOptions) -> Documents:
     try:
         return read_documents(
             options.lake, options.run_id, label=options.label, cluster=options.cluster,
             storage_options=options.storage_options,
         )  # fmt: skip
+    except QueryError as error:
+        raise QueryError(f"--label {options.label!r}: {error}") from None
     except ValueError as error:
         if type(error) is not ValueError:  # one of ours, with its own meaning
             raise

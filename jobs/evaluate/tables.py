@@ -32,13 +32,14 @@ def print_labelled(result: Labelled, console: Console) -> None:
     for first in range(0, len(best_first[0].tpr_at_fpr) + 1, _POINTS):
         console.print(_points(best_first, slice(first, first + _POINTS)))
         console.print()
-    for note in result.notes():
-        console.print(Text(printable(note)), style="bold yellow" if note.startswith("warning") else "")
+    _print_notes(result.notes(), console)
     tested = len(result.evaluations)
     console.print(
         f"p: one-sided, AUROC above 1/2, adjusted (Holm) for the {tested} scores tested; the best of them is picked on "
         "these documents and will do worse on others. Length-matched: pairs of equal length, one of each label."
     )
+    if any(each.against is not None for each in result.evaluations):
+        console.print("p (paired): two-sided, of the difference from the baseline (DeLong), adjusted too.")
     _print_missing(result.missing, console)
 
 
@@ -54,6 +55,10 @@ def print_selection(result: Selection, console: Console) -> None:
         table.add_row(_name(name), *(f"{n:,}" for n in counts), smallest, f"{int(result.selected[name].sum()):,}")
     console.print(Text(printable(f"run {result.run_id}: unlabelled documents against those of label 0")), style="bold")
     console.print(table)
+    for blind in result.blind:
+        found = f"blind {blind.features}: AUROC {_number(blind.auroc)} ({_interval(blind.interval)})"
+        console.print(f"{found}, in question against held out", style="dim")
+    _print_notes(result.notes(), console)
     console.print(
         f"selected: by Benjamini-Hochberg at a false-discovery rate of {result.fdr:g}, each score by itself. It holds "
         "if documents in question that are not members were drawn like those of label 0; taking the longest of the "
@@ -66,7 +71,7 @@ def _areas(evaluations: Sequence[Evaluation], result: Labelled) -> Table:
     baseline = next((each.against.baseline for each in evaluations if each.against is not None), "")
     headings = ["AUROC", "95 % interval", "p", "length-matched"]
     if baseline:
-        headings += ["minus " + (printable(baseline) if len(baseline) <= _HEADING else "baseline"), "p"]
+        headings += ["minus " + (printable(baseline) if len(baseline) <= _HEADING else "baseline"), "p (paired)"]
     table = _table("score", *headings)
     for each in evaluations:
         cells = [_number(each.auroc), _interval(each.auroc_interval), _p(each.p_holm)]
@@ -100,6 +105,11 @@ def _table(first: str, *others: str, gap: int = 2) -> Table:
     for name in others:
         table.add_column(Text(name), justify="right", no_wrap=True)
     return table
+
+
+def _print_notes(notes: Sequence[str], console: Console) -> None:
+    for note in notes:
+        console.print(Text(printable(note)), style="bold yellow" if note.startswith("warning") else "")
 
 
 def _print_missing(missing: Sequence[Missing], console: Console) -> None:

@@ -5,7 +5,7 @@ classes -> area, roc, bootstrap, matching -> report; conformal -> multiplicity
 
 from __future__ import annotations
 
-from operators.evaluation.area import Comparison, auroc, auroc_interval, auroc_p_value, compare_auroc, delong_error
+from operators.evaluation.area import Comparison, auroc, auroc_interval, auroc_p_value, compare_auroc
 from operators.evaluation.bootstrap import DRAWS, bootstrap_auroc
 from operators.evaluation.classes import CONFIDENCE, Floats, Interval, Values
 from operators.evaluation.conformal import conformal_p_values
@@ -45,7 +45,6 @@ __all__ = [
     "bootstrap_auroc",
     "compare_auroc",
     "conformal_p_values",
-    "delong_error",
     "evaluate",
     "fpr_at_tpr",
     "fpr_at_tpr_interval",

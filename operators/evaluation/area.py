@@ -6,12 +6,11 @@
     paired    the same formulas on the differences of the places of two scores
 
 DeLong takes the normal distribution; here it is t, with the degrees of freedom that the places have: hundreds for
-hundreds of documents that mix, so that nothing changes, and few where few documents decide. Over 27 settings of 10 to
-500 documents a class, areas from 0.5 to 0.9998, with ties and without, 95 % intervals covered in 93 to 99 %, with the
-normal in 89 to 97 %: too little for large areas, as 91 % at 0.9993 with 500 + 500.
+hundreds of documents that mix, so that nothing changes, and few where few documents decide: large areas, where
+intervals of the normal cover too little. `assay bench calibration` counts how often these cover.
 
-With clusters it is one less than there are clusters of the class that has fewer: with 2 sources against 30, a test at
-5 % errs in 0.4 %, with Satterthwaite's in 9 %.
+With clusters it is one less than there are clusters of the class that has fewer: Satterthwaite's errs too often where
+one class has very few.
 
 Letters: `N` documents of one class or both.
 Sources: DeLong et al. 1988, doi 10.2307/2531595; clusters: Obuchowski 1997, doi 10.2307/2533958; degrees of freedom:
@@ -65,17 +64,6 @@ def auroc(scores: Values, labels: Values) -> float:
     return area(defined_classes(scores, labels))
 
 
-def delong_error(scores: Values, labels: Values, clusters: Values | None = None) -> float:
-    """Standard error of the AUROC; NaN where a class has one document (or one cluster).
-
-    `clusters` [N] are numbers that say which documents belong together: then it is Obuchowski's.
-
-    Raises:
-        ValueError: as `auroc`.
-    """
-    return _error(defined_classes(scores, labels, clusters))[0]
-
-
 def auroc_interval(
     scores: Values,
     labels: Values,
@@ -88,9 +76,9 @@ def auroc_interval(
     """95 % interval of the AUROC, over the population that documents (or clusters) were drawn from.
 
     `delong` is t on the logit scale, so it stays inside (0, 1). `bootstrap` resamples each class and takes percentiles:
-    with fewer than 20 clusters of a class these lie too near (5 + 5 covered in 87 %, 2 + 30 in 66 %). Where the data
-    show no spread, as with perfectly separated classes, both would collapse to a point; the interval there is the one
-    that holds for any two distributions (`interval_without_spread`).
+    with fewer than 20 clusters of a class these lie too near. Where the data show no spread, as with perfectly
+    separated classes, both would collapse to a point; the interval there is the one that holds for any two
+    distributions (`interval_without_spread`).
 
     Raises:
         ValueError: as `auroc`.

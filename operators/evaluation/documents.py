@@ -45,6 +45,14 @@ class Documents:
         """Documents of this label."""
         return int((self.labels == label).sum())
 
+    def n_clusters(self, label: int) -> int:
+        """Clusters that hold a document of this label; a document without one is its own."""
+        if self.clusters is None:
+            return self.count(label)
+        chosen = self.clusters[self.labels == label]
+        missing = np.isnan(chosen)
+        return int(np.unique(chosen[~missing]).size + missing.sum())
+
 
 def read_documents(
     lake: str,

@@ -12,12 +12,11 @@ So, as the threshold lies between negatives K + 1 and K, the ends are those of C
     high   the 97.5 % quantile of  sum_k P(K = k) Beta(x_(k+1) + 1, n1 - x_(k+1))
 
 "Above" is strict: with ties the ends move apart. This is a confidence distribution, exact in the limits where one of
-the two sources vanishes, and conservative elsewhere because of the brackets. Over seven settings of 60 to 2,000
-documents a class, levels 1 and 5 %, normal and steep scores, it covered in 95.7 to 98.6 % of 2,000 samples each; with
-fewer documents, lower levels or ties it covers more. Where level * n0 is below 1, P(K = 0) is large, and the lower end
-is 0 because no sample of that size says more. Exact bounds of K and of x joined by Bonferroni's inequality have a proof
-for every n, cover in 99 to 100 %, and are a quarter to a half wider; a percentile bootstrap covers in 84 to 88 % where
-level * n0 < 5, for it cannot draw a negative above the highest.
+the two sources vanishes, and conservative elsewhere because of the brackets: with few documents, low levels or ties it
+covers more (`assay bench calibration` counts how often). Where level * n0 is below 1, P(K = 0) is large, and the lower
+end is 0 because no sample of that size says more. Exact bounds of K and of x joined by Bonferroni's inequality have a
+proof for every n; in simulations made once they covered in 99 to 100 % and were a quarter to a half wider; a percentile
+bootstrap covers in 84 to 88 % where level * n0 < 5, for it cannot draw a negative above the highest.
 
 With clusters, n0 and n1 become effective sizes (documents divided by the design effect of being above the threshold, as
 Korn and Graubard do): an approximation that needs some 20 clusters a class.

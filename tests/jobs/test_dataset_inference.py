@@ -120,7 +120,7 @@ def test_scores_that_one_run_alone_has_are_said(lake: Path) -> None:
 
 def test_csv_has_every_feature_and_parity_is_said(lake: Path, tmp_path: Path) -> None:
     written = tmp_path / "features.csv"
-    result = infer(lake, "--run-id", "same", *FEW, "--format", "csv", "--output", str(written))
+    result = infer(lake, "--run-id", "same", *FEW, "--output", str(written))
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(io.StringIO(written.read_text())))
     assert {row["score"] for row in rows} == {"loss", "min_k", "zlib", "lrr"}
@@ -137,6 +137,11 @@ def test_csv_has_every_feature_and_parity_is_said(lake: Path, tmp_path: Path) ->
     [
         (["--run-id", "nobody"], "no run 'nobody'"),
         (["--run-id", "same", "--suspect", "label is not null"], "60 documents are in both sets"),
+        (["--run-id", "same", "--held-out", "labl = 0"], "--held-out 'labl = 0': "),
+        (
+            ["--run-id", "same", "--output", "x.csv", "--format", "json"],
+            "'x.csv' is a name for csv, --format says",
+        ),
         (["--run-id", "same", "--suspect", "n_bytes"], "'n_bytes' is no condition"),
         (["--run-id", "same", "--suspect", "domain = 'x') or (label is null"], "no suspect document"),
         (["--run-id", "same", "--held-out-run", "other"], "model_fingerprint of same is model-a, of other model-b"),

@@ -38,7 +38,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("evaluate"))
     rng = np.random.default_rng(1)
     made = [
-        dataclasses.replace(each, key=f"{HOSTILE}{i}", domain=f"d{i % 2}", attributes={"book": str(i // 4)})
+        dataclasses.replace(
+            each, key=f"{HOSTILE}{i}", domain=f"d{i % 2}", attributes={"book": str(i // 4), "shelf": str(i // 40)}
+        )
         for i, each in enumerate(labelled.documents(rng, 60, shift=0.4))
     ]
     labelled.write_run(Lake(folder), "run", made)
@@ -81,7 +83,12 @@ def test_table_is_readable_at_100_columns(lake: str) -> None:
     for text in ("min_k_plus_plus", "blind: lengths", "length-matched", "minus loss", "TPR at 1 % FPR", "not computed"):
         assert text in done.stdout
     assert "warning" not in done.stdout
-    assert "FPR moves in steps of 1/60" in output.unfolded(done.stdout)
+    text = output.unfolded(done.stdout)
+    assert "FPR moves in steps of 1/60" in text
+    assert (
+        "at 0.001 and 0.01 and 0.05 begins at 0 whatever the scores are; it takes 3,688 and 368 and 72 of them" in text
+    )
+    assert "p (paired): two-sided, of the difference from the baseline (DeLong), adjusted too." in text
     files = {path.name for path in Path(lake).iterdir()}
     assert files == {"runs", "documents", "tokens"}  # nothing was written into the lake
 
@@ -112,6 +119,7 @@ def test_json_holds_every_number(lake: str) -> None:
         assert (row["auroc_bootstrap_high"], row["p_holm"]) == (each.auroc_bootstrap.high, each.p_holm)
         assert row["tpr_at_fpr_0.05"] == each.tpr_at_fpr[2].tpr
         assert row["tpr_at_fpr_0.001_resolvable"] is False
+        assert row["tpr_at_fpr_0.05_low"] == 0  # 60 of label 0, where 72 are needed
         assert row["fpr_at_tpr_0.95_high"] == each.fpr_at_tpr_interval.high
         assert 0 < row["matched_pairs"] <= 60
     assert "baseline" not in found["scores"][0]
@@ -139,6 +147,22 @@ def test_csv_has_a_row_for_each_score_and_baseline(lake: str, tmp_path: Path) ->
     assert "tpr_at_fpr_0.01" not in rows[0]
 
 
+def test_the_name_of_the_file_chooses_the_format(lake: str, tmp_path: Path) -> None:
+    asked = (lake, "--run-id", "run", "--score", "loss", "--draws", 0, "--output")
+    for name in ("found.csv", "found.JSON"):
+        done = assay(*asked, tmp_path / name)
+        assert (done.exit_code, done.stdout) == (0, ""), done.output
+    (row, *_) = csv.DictReader(io.StringIO((tmp_path / "found.csv").read_text()))
+    (score,) = json.loads((tmp_path / "found.JSON").read_text())["scores"]
+    assert float(row["auroc"]) == score["auroc"]
+    done = assay(lake, "--run-id", "asked", "--score", "loss", "--output", tmp_path / "selected.json")
+    assert done.exit_code == 0, done.output
+    assert "unlabelled documents against those of label 0" in done.stdout
+    rows = [json.loads(line) for line in (tmp_path / "selected.json").read_text().splitlines()]
+    assert rows
+    assert all(each["p_bh"] <= 0.1 for each in rows)
+
+
 def test_table_goes_to_a_file(lake: str, tmp_path: Path) -> None:
     done = assay(lake, "--run-id", "run", "--score", "loss", "--output", tmp_path / "table.txt")
     assert (done.exit_code, done.stdout) == (0, "")
@@ -162,7 +186,7 @@ def test_clusters_widen_intervals_and_are_counted(lake: str) -> None:
     loss = scores_of(lake, "run", "loss")["loss"]
     (expected,) = evaluate({"loss": loss}, documents.labels, clusters=documents.clusters, draws=10)
     assert found["scores"][0]["auroc_low"] == expected.auroc_interval.low
-    few = as_json(lake, "--run-id", "run", "--score", "loss", "--cluster", "domain")
+    few = as_json(lake, "--run-id", "run", "--score", "loss", "--cluster", "shelf")
     notes = " ".join(few["notes"])
     assert "so few make them rough" in notes
     assert "no blind baseline" in notes
@@ -175,6 +199,43 @@ def test_labels_that_lengths_give_away_are_warned_of(lake: str) -> None:
     text = output.unfolded(done.stdout)
     assert "warning: blind lengths separate the classes with AUROC" in text
     assert "says little about membership" in text
+
+
+def test_labels_by_source_are_warned_of_and_labels_at_random_are_not(tmp_path: Path) -> None:
+    """Words of two sources tell labels by source apart, and say nothing of labels that were drawn."""
+    rng = np.random.default_rng(4)
+    words = {"news": ["minister", "market", "vote", "storm"], "wiki": ["species", "river", "born", "village"]}
+    made = []
+    for i, each in enumerate(labelled.documents(rng, 60)):
+        domain = ("news", "wiki")[i % 2]
+        text = " ".join(rng.choice(words[domain], each.logprobs.size))
+        made.append(dataclasses.replace(each, text=text, domain=domain, label=int(rng.integers(2))))
+    lake = str(tmp_path)
+    labelled.write_run(Lake(lake), "run", made)
+    asked = (lake, "--run-id", "run", "--score", "loss", "--draws", 0)
+    by_source = assay(*asked, "--label", "domain = 'wiki'")
+    assert by_source.exit_code == 0, by_source.output
+    assert "warning: blind words separate the classes with AUROC" in output.unfolded(by_source.stdout)
+    drawn = assay(*asked)
+    assert drawn.exit_code == 0, drawn.output
+    assert "blind: words" in drawn.stdout
+    assert "warning" not in drawn.output
+    # A program that takes CSV hears of it too; and so does who selects among documents of another source.
+    as_csv = assay(*asked, "--label", "domain = 'wiki'", "--format", "csv")
+    assert "warning: blind words" in as_csv.stderr
+    assert "warning" not in as_csv.stdout
+    selection = (*asked, "--held-out", "--label")
+    shifted = assay(*selection, "case when domain = 'wiki' then 0 end")
+    assert shifted.exit_code == 0, shifted.output
+    text = output.unfolded(shifted.stdout)
+    assert "warning: blind words tell documents in question from held-out ones with AUROC" in text
+    assert "p-values do not hold" in text
+    as_lines = assay(*selection, "case when domain = 'wiki' then 0 end", "--format", "json")
+    assert "warning: blind words" in as_lines.stderr
+    alike = assay(*selection, "case when label = 0 then 0 end")
+    assert alike.exit_code == 0, alike.output
+    assert "blind words: AUROC" in alike.stdout
+    assert "warning" not in alike.output
 
 
 def test_an_expression_labels(lake: str) -> None:
@@ -336,12 +397,32 @@ def test_a_lake_on_s3_is_read_in_place(tmp_path: Path) -> None:
         (["--run-id", "plain"], "run 'plain' has no labelled documents: nothing to compare its scores with. Score it"),
         (["--run-id", "run", "--label", "case when label = 1 then 1 end"], "documents of label 0 are needed"),
         (["--run-id", "run", "--label", "0"], "documents of label 1 are needed"),
-        (["--run-id", "run", "--label", "labl"], 'column "labl" not found'),
+        (["--run-id", "run", "--label", "labl"], "--label 'labl': "),
         (["--run-id", "run", "--label", "n_bytes"], "expected 1, 0 or NULL, found"),
         (["--run-id", "run", "--cluster", "nope"], "cluster 'nope': no document has one"),
         (["--run-id", "nope"], "no run 'nope' in"),
         (["--run-id", "run", "--score", "los"], "'los'"),
-        (["--run-id", "run", "--baseline", "nope", "--score", "loss"], "no score 'nope' to compare with"),
+        (
+            ["--run-id", "run", "--baseline", "nope", "--score", "loss"],
+            "no score 'nope' to compare with; evaluated are loss",
+        ),
+        (
+            ["--run-id", "run", "--baseline", "lss", "--score", "loss"],
+            "did you mean loss?",
+        ),
+        (["--run-id", "run", "--baseline", "min_k", "--score", "loss"], "scores evaluated: add --score min_k"),
+        (
+            ["--run-id", "run", "--cluster", "source"],
+            "--cluster source: all documents come from one source: name a kept",
+        ),
+        (
+            ["--run-id", "run", "--cluster", "domain"],
+            "the documents of each label come from one domain: name",
+        ),
+        (["--run-id", "run", "--fdr", "0.2"], "--fdr and --smooth are of a selection"),
+        (["--run-id", "run", "--smooth"], "--fdr and --smooth are of a selection"),
+        (["--run-id", "run", "--output", "x.csv", "--format", "json"], "'x.csv' is a name for csv, --format says json"),
+        (["--run-id", "run", "--output", "x.json", "--format", "table"], "'x.json' is a name for json"),
         (["--run-id", "run", "--fpr", "0.1,x"], "--fpr '0.1,x': expected numbers"),
         (["--run-id", "run", "--fpr", "nan,1"], "--fpr nan: expected a share"),
         (["--run-id", "run", "--fdr", "1"], "--fdr 1: expected a share"),

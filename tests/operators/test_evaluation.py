@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from operators.evaluation import (
     FPR_LEVELS,
     Interval,
+    area,
     auroc,
     auroc_interval,
     auroc_p_value,
@@ -21,7 +22,6 @@ from operators.evaluation import (
     bootstrap,
     bootstrap_auroc,
     compare_auroc,
-    delong_error,
     evaluate,
     fpr_at_tpr,
     fpr_at_tpr_interval,
@@ -30,6 +30,7 @@ from operators.evaluation import (
     tpr_at_fpr,
     tpr_at_fpr_interval,
 )
+from operators.evaluation.classes import defined_classes
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -50,6 +51,10 @@ def random_case(seed: int) -> tuple[Floats, Floats]:
 def test_auroc_equals_sklearn(seed: int) -> None:
     scores, labels = random_case(seed)
     assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+def delong_error(scores: Floats, labels: Floats, clusters: Floats | None = None) -> float:
+    return area._error(defined_classes(scores, labels, clusters))[0]
 
 
 def delong_by_pairs(scores: Floats, labels: Floats) -> float:
