@@ -190,7 +190,8 @@ def spellings(kind: str, tokenizer: Any, index: int) -> set[bytes]:
 
 # -------------------------------------------------------------------------------------------------- random text
 
-WHITE = " \t\n\r\x85\u00a0\u2028\u3000"
+# Unicode's White_Space, which an added token may swallow.
+WHITE = " \t\n\x0b\x0c\r\x85\u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 FRAGMENTS = [
     *(" ", "  ", "\t", "\n", "\r\n", "▁", "▁ ", " ▁", "\u00a0", "\u3000", "\u2028", "\x00", "\x85", "\x1c", "\ufeff"),
     *("<s>", " <s>", "</s>", "<unk>", "<|endoftext|>", "<mask>", " <mask> ", "<pad>", "<pad>  ", "<0x41>", "##"),
@@ -202,6 +203,7 @@ TEXTS = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=6)), min
 @settings(max_examples=80, deadline=None)
 @given(text=TEXTS.filter(bool), special_tokens=st.sampled_from(["auto", "literal"]))
 @example(text="▁<s>  <mask> ▁</s>\r\n<pad> ▁ the", special_tokens="auto")
+@example(text="<pad>\x0c", special_tokens="auto")
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_text_keeps_its_ids_and_is_tiled(kind: str, text: str, special_tokens: str) -> None:
     raw = Tokenizer.from_str(plain(kind).to_str())
