@@ -11,7 +11,6 @@ block of which unit a table is travels with it as schema metadata.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -24,6 +23,7 @@ import pyarrow.compute as pc
 
 from operators.lake import Lake
 from operators.read import ReadOptions, read_pieces
+from operators.threads import one_thread
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.transform import BlockTransform
 from operators.write import PartWriter, WriteOptions
@@ -180,11 +180,11 @@ class ScoreStep:
     def __init__(self, scoring: Scoring) -> None:
         from operators.score import Scorer
 
-        with _one_thread():
+        with one_thread():
             self.scorer = Scorer(scoring.options())
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        with _one_thread():
+        with one_thread():
             return self._score(block)
 
     def _score(self, block: pa.Table) -> pa.Table:
@@ -200,18 +200,6 @@ class ScoreStep:
         }
         metadata = {**(block.schema.metadata or {}), SCORER_METADATA: json.dumps(facts)}
         return self.scorer(block).replace_schema_metadata(metadata)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class WriteStep:

@@ -74,6 +74,23 @@ AllStorageOptions = Annotated[
 ]
 
 
+# Of the verbs over scores
+
+ScoreNames = Annotated[
+    list[str] | None,
+    typer.Option(help="A score, or a variant as it is printed: 'min_k(ratio=0.1)'. Repeatable.", metavar="VARIANT"),
+]
+References = Annotated[
+    list[str] | None, typer.Option(help="Run of the same documents by another model. Repeatable.", metavar="RUN_ID")
+]
+LabelExpression = Annotated[
+    str, typer.Option(help="SQL over `documents` that gives 1, 0 or NULL.", metavar="EXPRESSION")
+]
+ResultFormat = Annotated[
+    Output | None, typer.Option(help="How numbers are printed (default: as --output ends, or table).")
+]
+
+
 def example(*lines: str) -> str:
     """The examples at the end of a verb's help."""
     return "Example:\n\n" + "\n\n".join(lines)

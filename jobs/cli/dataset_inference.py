@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Lake, Output, StorageOptions, app, errors, example
+from jobs.cli.app import Lake, References, ResultFormat, ScoreNames, StorageOptions, app, errors, example
 
 
 @app.command(
@@ -41,12 +41,8 @@ def dataset_inference(
         list[str] | None,
         typer.Option("--family", "-F", help="membership, detection, uncertainty, fit. Repeatable (default: all)."),
     ] = None,
-    score: Annotated[
-        list[str] | None, typer.Option(help="One score or variant, as `assay scores` prints it. Repeatable.")
-    ] = None,
-    reference: Annotated[
-        list[str] | None, typer.Option(help="Run of the same documents by another model. Repeatable.")
-    ] = None,
+    score: ScoreNames = None,
+    reference: References = None,
     splits: Annotated[
         int, typer.Option(help="Random splits; p-values of several are combined by rank.", min=1, max=1000)
     ] = 1,
@@ -57,10 +53,7 @@ def dataset_inference(
     parity: Annotated[
         bool, typer.Option("--parity", help="Conventions of the authors' code, for comparison with it.")
     ] = False,
-    format: Annotated[  # noqa: A002 - the flag's name
-        Output | None,
-        typer.Option(help="How numbers are printed (default: as --output ends, or table)."),
-    ] = None,
+    format: ResultFormat = None,  # noqa: A002 - the flag's name
     output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
     storage_options: StorageOptions = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Lake, StorageOptions, app, errors, example
+from jobs.cli.app import LabelExpression, Lake, References, ScoreNames, StorageOptions, app, errors, example
 
 detector = typer.Typer(help="Learned detectors: trained on labelled documents, out of fold.", no_args_is_help=True)
 app.add_typer(detector, name="detector")
@@ -37,9 +37,7 @@ def train(
     folds: Annotated[int, typer.Option(help="Models, each tested on what it never saw.", min=2, max=100)] = 5,
     seed: Annotated[int, typer.Option(help="Of folds and training.", min=0, max=2**31 - 1000)] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the documents at most (networks).", min=1)] = 40,
-    label: Annotated[
-        str, typer.Option(help="SQL over `documents` that gives 1, 0 or NULL.", metavar="EXPRESSION")
-    ] = "label",
+    label: LabelExpression = "label",
     cluster: Annotated[
         str | None, typer.Option(help="source, domain or a kept column: documents that stay in one fold.")
     ] = None,
@@ -47,12 +45,8 @@ def train(
         list[str] | None,
         typer.Option("--family", "-F", help="Whose scores logistic combines. Repeatable (default: all)."),
     ] = None,
-    score: Annotated[
-        list[str] | None, typer.Option(help="One score or variant that logistic combines. Repeatable.")
-    ] = None,
-    reference: Annotated[
-        list[str] | None, typer.Option(help="Run of the same documents by another model. Repeatable.")
-    ] = None,
+    score: ScoreNames = None,
+    reference: References = None,
     positions: Annotated[
         int, typer.Option(help="Tokens of a document that a network reads; 0: as in its paper.", min=0, max=8192)
     ] = 0,

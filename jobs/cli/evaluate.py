@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Lake, Output, StorageOptions, app, errors, example
+from jobs.cli.app import (
+    LabelExpression,
+    Lake,
+    References,
+    ResultFormat,
+    ScoreNames,
+    StorageOptions,
+    app,
+    errors,
+    example,
+)
 
 
 @app.command(
@@ -24,15 +34,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--family", "-F", help="membership, detection, learned (default), ... Repeatable."),
     ] = None,
-    score: Annotated[
-        list[str] | None, typer.Option(help="One score or variant, as `assay scores` prints it. Repeatable.")
-    ] = None,
-    reference: Annotated[
-        list[str] | None, typer.Option(help="Run of the same documents by another model. Repeatable.")
-    ] = None,
-    label: Annotated[
-        str, typer.Option(help="SQL over `documents` that gives 1, 0 or NULL.", metavar="EXPRESSION")
-    ] = "label",
+    score: ScoreNames = None,
+    reference: References = None,
+    label: LabelExpression = "label",
     cluster: Annotated[
         str | None, typer.Option(help="source, domain or a kept column: documents that belong together.")
     ] = None,
@@ -49,17 +53,15 @@ def evaluate(
     ] = False,
     fdr: Annotated[float | None, typer.Option(help="False-discovery rate of that selection (default: 0.1).")] = None,
     smooth: Annotated[bool, typer.Option("--smooth", help="Break ties of its p-values at random (by --seed).")] = False,
-    format: Annotated[  # noqa: A002 - the flag's name
-        Output | None,
-        typer.Option(help="How numbers are printed (default: as --output ends, or table)."),
-    ] = None,
+    format: ResultFormat = None,  # noqa: A002 - the flag's name
     output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the ROC curves: a .svg or .png file.")] = None,
     storage_options: StorageOptions = None,
 ) -> None:
     """How well scores tell labelled documents apart: intervals, adjusted tests, blind baselines, matched lengths."""
     with errors():
-        from jobs.evaluate.run import EvaluateOptions, parse_levels, run_evaluate
+        from jobs.evaluate.request import EvaluateOptions, parse_levels
+        from jobs.evaluate.run import run_evaluate
         from jobs.query import read_options
 
         options = EvaluateOptions(

@@ -16,7 +16,9 @@ from jobs.cli.app import (
     Lake,
     Limit,
     MaxDocumentBytes,
+    References,
     Revision,
+    ScoreNames,
     SpecialTokens,
     StorageOptions,
     TextColumn,
@@ -48,19 +50,12 @@ def scores(
     run_id: Annotated[str | None, typer.Option(help="The run whose documents are scored; it must be finished.")] = None,
     family: Annotated[
         list[str] | None,
-        typer.Option(help="membership, detection, uncertainty or fit: all that the run gives of it. Repeatable."),
-    ] = None,
-    score: Annotated[
-        list[str] | None,
         typer.Option(
-            help="A score, or a variant as it is printed: 'min_k(ratio=0.1)'. Besides --family. Repeatable.",
-            metavar="VARIANT",
+            "--family", "-F", help="membership, detection, uncertainty or fit: all that the run gives. Repeatable."
         ),
     ] = None,
-    reference: Annotated[
-        list[str] | None,
-        typer.Option(help="A run of the same documents by another model. Repeatable.", metavar="RUN_ID"),
-    ] = None,
+    score: ScoreNames = None,
+    reference: References = None,
     detector: Annotated[
         list[str] | None, typer.Option(help="Folder of a learned detector. Repeatable.", metavar="FOLDER")
     ] = None,

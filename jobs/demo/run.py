@@ -22,8 +22,9 @@ from rich.text import Text
 from jobs.demo.corpus import CorpusInfo, build_corpus
 from jobs.demo.runs import REFERENCE, RUN, score_all
 from jobs.demo.training import Progress, TrainingInfo, train
+from jobs.evaluate.request import EvaluateOptions
 from jobs.evaluate.results import Labelled
-from jobs.evaluate.run import EvaluateOptions, evaluate_labelled
+from jobs.evaluate.run import evaluate_labelled
 from jobs.evaluate.tables import WIDTH, print_labelled
 from operators.catalog import connect
 from operators.evaluation import FPR_LEVELS, Evaluation

@@ -9,22 +9,25 @@ Nothing is chosen here: scores come oriented, every one that was tested counts i
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
 
 from jobs.evaluate.output import choose_format, show_labelled, show_selection
+from jobs.evaluate.request import (
+    EvaluateOptions,
+    check_baseline,
+    check_clusters,
+    check_request,
+    counted,
+    no_classes,
+)
 from jobs.evaluate.results import Labelled, Selection
 from jobs.query import check_lake, check_run
 from operators.blind import COLUMNS, BlindResult, BlindSettings, blind_baseline
 from operators.evaluation import (
     DRAWS,
-    FPR_LEVELS,
     Floats,
     benjamini_hochberg,
     bh_adjusted,
@@ -33,56 +36,16 @@ from operators.evaluation import (
     match_lengths,
     matched_auroc,
 )
-from operators.evaluation.documents import LABEL, Documents, read_documents, read_keys, read_texts
+from operators.evaluation.documents import Documents, read_documents, read_keys, read_texts
 from operators.evaluation.run_scores import RunScores, reading, run_scores
 from operators.lake import Lake
 from operators.query import QueryError
-from operators.score_cards import load_scores
-from operators.scores.variants import did_you_mean
 from pipelines.config import ConfigError
 
 BLIND_DOCUMENTS = 10_000  # of a class: a blind baseline of that many is as sure as it needs to be
 FDR = 0.1  # of a selection, where none is asked for
 _DRAWN_CELLS = 40_000_000  # draws times documents of a score: one or two seconds each
 _FEWEST_DRAWS = 200  # that a percentile of 2.5 % can be taken of
-
-
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """What is to be evaluated, as the flags of `assay evaluate` say it.
-
-    `draws`: None takes 2,000, fewer over 20,000 documents, and none over 200,000, where DeLong's intervals and the
-    bootstrap's are the same to three digits. `fdr` (None: 0.1) and `smooth`, random places among equals in conformal
-    p-values, are of a selection.
-    """
-
-    lake: str
-    run_id: str
-    families: Sequence[str] = ()
-    scores: Sequence[str] = ()
-    references: Sequence[str] = ()
-    label: str = LABEL
-    cluster: str | None = None
-    baseline: str | None = None
-    levels: Sequence[float] = FPR_LEVELS
-    draws: int | None = None
-    seed: int = 0
-    held_out: bool = False
-    fdr: float | None = None
-    smooth: bool = False
-    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
-
-
-def parse_levels(text: str) -> tuple[float, ...]:
-    """The rates of `--fpr`, ascending.
-
-    Raises:
-        ConfigError: one is not a number.
-    """
-    try:
-        return tuple(sorted({float(part) for part in text.split(",")}))
-    except ValueError:
-        raise ConfigError(f"--fpr {text!r}: expected numbers with commas, such as 0.001,0.01,0.05") from None
 
 
 def run_evaluate(options: EvaluateOptions, fmt: str | None, output: Path | None, figure: Path | None) -> None:
@@ -93,7 +56,7 @@ def run_evaluate(options: EvaluateOptions, fmt: str | None, output: Path | None,
         ScoreError: as `operators.scores.plan_scores`.
         QueryError: the label's expression failed.
     """
-    _check(options, output, figure)
+    check_request(options, output, figure)
     choose_format(fmt, output)
     check_lake(options.lake, options.storage_options)
     check_run(options.lake, options.run_id, options.storage_options)
@@ -122,13 +85,13 @@ def evaluate_labelled(options: EvaluateOptions, documents: Documents) -> Labelle
     """
     positives, negatives = documents.count(1), documents.count(0)
     if not positives or not negatives:
-        raise ConfigError(_no_classes(options, documents))
+        raise ConfigError(no_classes(options, documents))
     known = documents.where(~np.isnan(documents.labels))
-    _check_clusters(options, known)
+    check_clusters(options, known)
     with reading(options.lake, options.storage_options) as connection:
         scores = _scores(options, known, connection)
         columns = scores.columns()
-        _check_baseline(options, columns)
+        check_baseline(options, columns)
         blind, why_not = _blind(options, known, connection)
         state = _state(options.run_id, connection)
     draws = _draws(len(known)) if options.draws is None else options.draws
@@ -170,7 +133,7 @@ def select_members(options: EvaluateOptions, documents: Documents) -> Selection:
     held_out, asked = documents.labels == 0, np.isnan(documents.labels)
     if not held_out.any() or not asked.any():
         raise ConfigError(
-            f"{_counted(documents)}: --held-out compares documents without a label with those of label 0, "
+            f"{counted(documents)}: --held-out compares documents without a label with those of label 0, "
             'and needs both. Give held-out documents label 0, or say where they are: --label "case when domain = '
             "'held-out' then 0 end\""
         )
@@ -217,62 +180,6 @@ def _draws(documents: int) -> int:
     return draws if draws >= _FEWEST_DRAWS else 0
 
 
-def _check(options: EvaluateOptions, output: Path | None, figure: Path | None) -> None:
-    """Refuse at once what would fail after the work is done.
-
-    Raises:
-        ConfigError: it says all that is wrong.
-    """
-    files = [path for path in (output, figure) if path is not None]
-    faults = [f"--fpr {level:g}: expected a share above 0 and below 1" for level in options.levels if not 0 < level < 1]
-    faults += ["--fpr: name at least one level"] * (not options.levels)
-    faults += [
-        f"no folder {str(path.parent)!r} to write {path.name!r} to" for path in files if not path.parent.is_dir()
-    ]
-    if options.fdr is not None and not 0 < options.fdr < 1:
-        faults.append(f"--fdr {options.fdr:g}: expected a share above 0 and below 1")
-    if figure is not None and figure.suffix.lower() not in (".svg", ".png"):
-        faults.append(f"--figure {figure}: expected a name that ends in .svg or .png")
-    if figure is not None and options.held_out:
-        faults.append("--figure draws ROC curves, which need both labels; --held-out has one")
-    if faults:
-        raise ConfigError("; ".join(faults))
-
-
-def _check_clusters(options: EvaluateOptions, known: Documents) -> None:
-    """Refuse one cluster of a class: nothing is left that could vary.
-
-    Raises:
-        ConfigError: it says which class.
-    """
-    if known.clusters is None:
-        return
-    alone = [label for label in (1, 0) if known.n_clusters(label) < 2]
-    if alone:
-        of_each = "all documents" if np.unique(known.clusters).size == 1 else "the documents of each label"
-        found = of_each if len(alone) == 2 else f"all documents of label {alone[0]}"
-        raise ConfigError(
-            f"--cluster {options.cluster}: {found} come from one {options.cluster}: name a kept column "
-            "(--keep-columns) that says which documents belong together, or leave --cluster out"
-        )
-
-
-def _check_baseline(options: EvaluateOptions, names: Collection[str]) -> None:
-    """Refuse a baseline that is not evaluated.
-
-    Raises:
-        ConfigError: with the name that may be meant, or the flag that adds it.
-    """
-    name = options.baseline
-    if name is None or name in names:
-        return
-    scores = [card.name for card in load_scores().values() if card.is_per_document]
-    if name.partition("(")[0] in scores:
-        raise ConfigError(f"--baseline {name} is not among the scores evaluated: add --score {shlex.quote(name)}")
-    hint = did_you_mean(name, {*names, *scores}) or f"; evaluated are {', '.join(names)}"
-    raise ConfigError(f"--baseline: no score {name!r} to compare with{hint}")
-
-
 def _documents(options: EvaluateOptions) -> Documents:
     try:
         return read_documents(
@@ -290,21 +197,6 @@ def _documents(options: EvaluateOptions) -> Documents:
 def _only_held_out(documents: Documents) -> bool:
     """Whether the labels allow conformal selection and nothing else."""
     return documents.count(0) > 0 and documents.count(1) == 0 and bool(np.isnan(documents.labels).any())
-
-
-def _no_classes(options: EvaluateOptions, documents: Documents) -> str:
-    """What the labels lack, and how to give it."""
-    how = "or say where they are: --label \"domain = 'train'\""
-    if not documents.count(0) and not documents.count(1):
-        need = f"Score it with --label-column COLUMN (1 member, 0 held out), {how}"
-        return f"run {options.run_id!r} has no labelled documents: nothing to compare its scores with. {need}"
-    lacking = 0 if not documents.count(0) else 1
-    return f"{_counted(documents)}: documents of label {lacking} are needed. Give them that label, {how}"
-
-
-def _counted(documents: Documents) -> str:
-    n_unlabelled = int(np.isnan(documents.labels).sum())
-    return f"{documents.count(1)} documents of label 1, {documents.count(0)} of label 0, {n_unlabelled} without"
 
 
 def _state(run_id: str, connection: duckdb.DuckDBPyConnection) -> str:

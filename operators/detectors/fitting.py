@@ -22,6 +22,7 @@ from operators.detectors.card import Sequences
 from operators.detectors.networks import make_network
 from operators.detectors.sequences import Mask, Values
 from operators.evaluation.standardise import Floats
+from operators.threads import one_thread
 
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-2
@@ -131,14 +132,3 @@ def _own_randomness(seed: int) -> Iterator[None]:
     with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch: sums come out the same, and problems this small are not faster with more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

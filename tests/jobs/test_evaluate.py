@@ -224,7 +224,7 @@ def test_labels_by_source_are_warned_of_and_labels_at_random_are_not(tmp_path: P
     as_csv = assay(*asked, "--label", "domain = 'wiki'", "--format", "csv")
     assert "warning: blind words" in as_csv.stderr
     assert "warning" not in as_csv.stdout
-    selection = (*asked, "--held-out", "--label")
+    selection = (lake, "--run-id", "run", "--score", "loss", "--held-out", "--label")
     shifted = assay(*selection, "case when domain = 'wiki' then 0 end")
     assert shifted.exit_code == 0, shifted.output
     text = output.unfolded(shifted.stdout)
@@ -421,6 +421,7 @@ def test_a_lake_on_s3_is_read_in_place(tmp_path: Path) -> None:
         ),
         (["--run-id", "run", "--fdr", "0.2"], "--fdr and --smooth are of a selection"),
         (["--run-id", "run", "--smooth"], "--fdr and --smooth are of a selection"),
+        (["--run-id", "run", "--held-out", "--draws", "9", "--fpr", "0.2"], "--draws, --fpr: beside --held-out nothing"),
         (["--run-id", "run", "--output", "x.csv", "--format", "json"], "'x.csv' is a name for csv, --format says json"),
         (["--run-id", "run", "--output", "x.json", "--format", "table"], "'x.json' is a name for json"),
         (["--run-id", "run", "--fpr", "0.1,x"], "--fpr '0.1,x': expected numbers"),

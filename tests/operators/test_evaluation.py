@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from labelled import Floats, random_case
 from scipy.stats import beta, chisquare, mannwhitneyu, moment, norm, permutation_test, rankdata, t
 from sklearn.metrics import roc_auc_score
 
@@ -31,18 +32,6 @@ from operators.evaluation import (
     tpr_at_fpr_interval,
 )
 from operators.evaluation.classes import defined_classes
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-
-
-def random_case(seed: int) -> tuple[Floats, Floats]:
-    """Scores and labels of 4 to 200 documents with both classes, rounded so that many tie."""
-    rng = np.random.default_rng(seed)
-    size = int(rng.integers(4, 200))
-    labels = rng.integers(0, 2, size)
-    labels[:4] = [0, 1, 0, 1]
-    return np.round(rng.normal(labels * rng.uniform(-1, 2), 1), int(rng.integers(0, 3))), labels.astype(np.float64)
-
 
 # AUROC
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from labelled import Floats, random_case
 from scipy.stats import beta, norm
 from sklearn.metrics import roc_curve
 
@@ -21,17 +21,6 @@ from operators.evaluation import (
     tpr_at_fpr,
     tpr_at_fpr_interval,
 )
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-
-
-def random_case(seed: int) -> tuple[Floats, Floats]:
-    """Scores and labels of 4 to 200 documents with both classes, rounded so that many tie."""
-    rng = np.random.default_rng(seed)
-    size = int(rng.integers(4, 200))
-    labels = rng.integers(0, 2, size)
-    labels[:4] = [0, 1, 0, 1]
-    return np.round(rng.normal(labels * rng.uniform(-1, 2), 1), int(rng.integers(0, 3))), labels.astype(np.float64)
 
 
 def roc_points(scores: Floats, labels: Floats) -> list[tuple[float, float]]:

@@ -137,3 +137,12 @@ def _text(rng: np.random.Generator, tokens: int) -> str:
     letters = rng.integers(ord("a"), ord("z") + 1, 2 * tokens)
     letters[9::10] = ord(" ")
     return "".join(map(chr, letters))
+
+
+def random_case(seed: int) -> tuple[Floats, Floats]:
+    """Scores and labels of 4 to 200 documents with both classes, rounded so that many tie."""
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(4, 200))
+    labels = rng.integers(0, 2, size)
+    labels[:4] = [0, 1, 0, 1]
+    return np.round(rng.normal(labels * rng.uniform(-1, 2), 1), int(rng.integers(0, 3))), labels.astype(np.float64)
