@@ -421,7 +421,10 @@ def test_a_lake_on_s3_is_read_in_place(tmp_path: Path) -> None:
         ),
         (["--run-id", "run", "--fdr", "0.2"], "--fdr and --smooth are of a selection"),
         (["--run-id", "run", "--smooth"], "--fdr and --smooth are of a selection"),
-        (["--run-id", "run", "--held-out", "--draws", "9", "--fpr", "0.2"], "--draws, --fpr: beside --held-out nothing"),
+        (
+            ["--run-id", "run", "--held-out", "--draws", "9", "--fpr", "0.2"],
+            "--draws, --fpr: beside --held-out nothing",
+        ),
         (["--run-id", "run", "--output", "x.csv", "--format", "json"], "'x.csv' is a name for csv, --format says json"),
         (["--run-id", "run", "--output", "x.json", "--format", "table"], "'x.json' is a name for json"),
         (["--run-id", "run", "--fpr", "0.1,x"], "--fpr '0.1,x': expected numbers"),
