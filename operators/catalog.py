@@ -31,12 +31,17 @@ from operators.scores import create_macros
 from operators.scores.wide import WIDE_SCORES, wide_comments, wide_sql
 from operators.storage import Storage
 from schemas import (
+    DECONTAMINATION,
     DOCUMENTS,
+    EXTRACTIONS,
     FREQUENCIES,
+    OVERLAP_ITEMS,
+    OVERLAP_SPANS,
     PAIRS,
     REJECTS,
     RUNS,
     SCORES,
+    SPANS,
     TABLES,
     TOKENS,
     Column,
@@ -56,6 +61,11 @@ _EXPECTED_ROWS = {
     TOKENS.name: 10**9,
     PAIRS.name: 10**9,
     SCORES.name: 10**7,
+    EXTRACTIONS.name: 10**7,
+    SPANS.name: 10**6,
+    OVERLAP_ITEMS.name: 10**6,
+    OVERLAP_SPANS.name: 10**6,
+    DECONTAMINATION.name: 10**6,
     DOCUMENTS.name: 10**6,
     FREQUENCIES.name: 10**5,
     REJECTS.name: 10**4,
@@ -81,7 +91,7 @@ def _name(identifier: str) -> str:
 def _globs(root: str, table: Table, runs: Sequence[str] | None) -> str:
     """SQL list of the patterns that match a table's files, of some runs or of all."""
     folder = f"{escape_glob(root)}/{table.name}"
-    if table is FREQUENCIES:  # of corpora, not of runs
+    if table is not RUNS and _PARTITIONS[table.name][0] in ("corpus", "overlap"):  # not of runs
         runs = None
     if table is RUNS:
         patterns = [f"{folder}/{run}.json" for run in ("*" if runs is None else runs)]

@@ -5,8 +5,13 @@
     <root>/tokens/run_id=<run_id>/<part>.parquet         counts only when its receipt is there
     <root>/rejects/run_id=<run_id>/<part>.parquet
     <root>/scores/run_id=<run_id>/<part>.parquet         one object a family of scores, or a learned detector
+    <root>/extractions/run_id=<run_id>/<part>.parquet    one object a context
+    <root>/spans/run_id=<run_id>/<part>.parquet          one object a kind
+    <root>/orders/<run_id>.parquet                       the shuffled benchmark that a run scored
     <root>/progress/run_id=<run_id>/<file>               the driver's own record of a run, for resuming it
     <root>/frequencies/corpus=<name>/<part>.parquet      one object a counted corpus
+    <root>/overlap_items/overlap=<name>/<part>.parquet        and overlap_spans, decontamination: one object each
+    <root>/overlap_items/overlap=<name>/job.json              what was compared with what
 
 A part is named by a digest of what it holds, so a retry overwrites its own objects and nothing else. Names that do not
 fit the layout are never read, written or removed. One driver writes a run at a time: nothing here takes a lock.
@@ -28,13 +33,15 @@ import numpy.typing as npt
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from operators.storage import Storage, is_temporary
-from schemas import DOCUMENTS, FREQUENCIES, REJECTS, SCORES, TOKENS, check_run_id
+from schemas import DOCUMENTS, EXTRACTIONS, FREQUENCIES, OVERLAP_TABLES, REJECTS, SCORES, SPANS, TOKENS, check_run_id
 from schemas.frequencies import check_corpus
+from schemas.overlaps import check_overlap
 
 RUNS_FOLDER = "runs"
 PROGRESS_FOLDER = "progress"
 PART_TABLES = (DOCUMENTS.name, TOKENS.name, REJECTS.name)  # what a run writes
-TABLES_BY_RUN = (*PART_TABLES, SCORES.name)  # and what is made of it afterwards
+MADE_TABLES = (SCORES.name, EXTRACTIONS.name, SPANS.name)  # and what is made of it afterwards
+TABLES_BY_RUN = (*PART_TABLES, *MADE_TABLES)
 
 _PART_NAME = re.compile(r"[0-9a-f]{32}")
 _PARTITION = "run_id="
@@ -106,6 +113,28 @@ def frequencies_path(corpus: str) -> str:
     """
     part = xxh3_128_hexdigest(check_corpus(corpus).encode())
     return f"{FREQUENCIES.name}/corpus={corpus}/{part}.parquet"
+
+
+def overlap_path(table: str, name: str) -> str:
+    """Where one table of an overlap lies, relative to the lake's root; a new one replaces the old one as a whole.
+
+    Raises:
+        ValueError: not a table of overlaps, or a name that cannot be a folder's.
+    """
+    if table not in (known := [each.name for each in OVERLAP_TABLES]):
+        raise ValueError(f"table {table!r} is not of overlaps; those are {', '.join(known)}")
+    part = xxh3_128_hexdigest(check_overlap(name).encode())
+    return f"{table}/overlap={name}/{part}.parquet"
+
+
+def overlap_job_path(name: str) -> str:
+    """Where it is kept what an overlap compared, relative to the lake's root."""
+    return f"{OVERLAP_TABLES[0].name}/overlap={check_overlap(name)}/job.json"
+
+
+def orders_path(run_id: str) -> str:
+    """Where the orders of a benchmark lie that a run scored, relative to the lake's root."""
+    return f"orders/{check_run_id(run_id)}.parquet"
 
 
 def ledger_path(run_id: str) -> str:
@@ -222,7 +251,7 @@ class Lake:
         """
         if run_id in self.run_ids():
             self._mark_interrupted(run_id)
-        for table in (SCORES.name, DOCUMENTS.name, REJECTS.name, TOKENS.name):
+        for table in (*MADE_TABLES, DOCUMENTS.name, REJECTS.name, TOKENS.name):
             for part in self.parts(table, run_id):
                 self.storage.delete(part.path)
         self.drop_orphans(run_id)

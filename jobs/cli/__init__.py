@@ -7,11 +7,29 @@ from __future__ import annotations
 
 # isort: off
 from jobs.cli.app import app
-from jobs.cli import score, scores, evaluate, dataset_inference, detector, lake, demo, bench  # as `assay --help` lists
+from jobs.cli import (  # as `assay --help` lists
+    score, scores, evaluate, dataset_inference, detector,
+    memorization, overlap, exchangeability, contamination, lake, demo, bench,
+)  # fmt: skip
 
 # isort: on
 
-__all__ = ["app", "bench", "dataset_inference", "demo", "detector", "evaluate", "lake", "main", "score", "scores"]
+__all__ = [
+    "app",
+    "bench",
+    "contamination",
+    "dataset_inference",
+    "demo",
+    "detector",
+    "evaluate",
+    "exchangeability",
+    "lake",
+    "main",
+    "memorization",
+    "overlap",
+    "score",
+    "scores",
+]
 
 
 def main() -> None:

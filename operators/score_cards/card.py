@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 # Of scores of documents, in the order in which they are listed; `evaluation` and `together` hold statements of others.
-DOCUMENT_FAMILIES = ("membership", "detection", "uncertainty", "fit")
+DOCUMENT_FAMILIES = ("membership", "detection", "uncertainty", "fit", "memorization")
 TOGETHER = "together"
 
 DOCUMENT_SCORE = (("run_id", "VARCHAR"), ("doc_id", "BIGINT"), ("score", "DOUBLE"))

@@ -13,6 +13,8 @@ _FAMILIES = {
     "detection": "Detection: was this text written by a machine",
     "uncertainty": "Uncertainty: how unsure the model is of a completion",
     "fit": "Fit: how well the model predicts a text",
+    "memorization": "Memorisation: what of a text the model would write itself",
+    "contamination": "Contamination: was a benchmark in the training data",
     "evaluation": "Evaluation: how well scores separate labelled documents",
     TOGETHER: "Together: many scores from one statement",
 }

@@ -6,6 +6,8 @@
     prefix:label=L[,shots=N][,seed=S]            documents of that label are fed before every window (arXiv 2406.15968)
     prefix:label=L,file=F                        the same with the text of a file; the label only says what it is
     unprompted                                   the completion's own tokens, fed without the prompt
+    windows[:prefix=P][,suffix=S][,offset=O]     P + S tokens at a time, the last S scored (arXiv 2202.07646)
+    orders[:shards=R][,permutations=M][,seed=S]  a benchmark's items in M other orders (arXiv 2310.17623)
     external[:kind=NAME][,copy=I]                texts changed elsewhere (paraphrases, translations, mask filling)
 
 The canonical form leaves out keys at their default, and `copy` comes last: runs that differ in nothing else are draws
@@ -23,7 +25,7 @@ from operators.transform.shuffle import UNITS
 
 Value = str | int | float
 
-_MAX_SEED, _MAX_COPY, _MAX_SHOTS = 2**63 - 1, 9999, 1000
+_MAX_SEED, _MAX_COPY, _MAX_SHOTS, _MAX_TOKENS = 2**63 - 1, 9999, 1000, 1 << 20
 _KIND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -200,5 +202,11 @@ _KEYS: Mapping[str, tuple[_Key, ...]] = {
         _SEED,
     ),
     "unprompted": (),
+    "windows": (
+        _Key("prefix", _count(1, _MAX_TOKENS), 50),
+        _Key("suffix", _count(1, _MAX_TOKENS), 50),
+        _Key("offset", _count(0, _MAX_TOKENS), 0),
+    ),
+    "orders": (_Key("shards", _count(2, 10_000), 50), _Key("permutations", _count(1, 100_000), 250), _SEED),
     "external": (_Key("kind", _free_name), _COPY),
 }

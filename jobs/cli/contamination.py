@@ -1,0 +1,1 @@
+"""`assay contamination`: its flags and help."""

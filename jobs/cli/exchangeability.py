@@ -1,0 +1,1 @@
+"""`assay exchangeability`: its flags and help."""

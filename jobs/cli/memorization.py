@@ -1,0 +1,1 @@
+"""`assay memorization`: its flags and help."""

@@ -1,0 +1,1 @@
+"""`assay overlap`: its flags and help."""
