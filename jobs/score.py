@@ -104,8 +104,10 @@ def print_plan(plan: Plan) -> None:
         table.add_row("survey", escape(f"ids from {config.id_column!r}: the first record of each has it"), "CPU tasks")
     bos = "a prefix token is fed" if plan.tokenizer_facts["bos_prepended"] else "nothing is fed before the text"
     table.add_row("tokenize", f"special tokens {config.special_tokens}, {bos}", "CPU tasks")
-    windows = f"context {plan.document_windows.context}, stride {plan.document_windows.stride}, dtype {config.dtype}"
-    table.add_row("score", escape(f"{plan.model_facts['type']}, {windows}"), where)
+    windows = f"context {plan.document_windows.context}, stride {plan.document_windows.stride}"
+    if _has_strict_windows(plan):
+        windows = f"windows of {plan.windows.context} tokens, the last {plan.windows.stride} predicted"
+    table.add_row("score", escape(f"{plan.model_facts['type']}, {windows}, dtype {config.dtype}"), where)
     groups = ", ".join(("core", *config.features))
     table.add_row("write", escape(f"{config.precision}: {groups} -> {plan.lake.root}"), "CPU tasks")
     console = Console(soft_wrap=True)
@@ -124,7 +126,13 @@ def _prefixed(plan: Plan) -> str:
     if plan.prefix is None:
         return ""
     shots = f" of {len(plan.prefix.keys)} shots" if plan.prefix.keys else ""
-    return f": {len(plan.prefix.token_ids):,} tokens{shots} before every window"
+    n = len(plan.prefix.token_ids)
+    return f": {n:,} token{'' if n == 1 else 's'}{shots} before every window"
+
+
+def _has_strict_windows(plan: Plan) -> bool:
+    transform = plan.config.parsed_transform
+    return transform is not None and transform.name == "windows"
 
 
 def shards_left(plan: Plan) -> list[Shard]:

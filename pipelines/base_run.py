@@ -21,6 +21,7 @@ _OF_INPUT = ("input", "format", "text_column", "text_template", "prompt_column",
 _OF_RECORDS = ("id_column", "label_column", "domain_column", "max_document_bytes", "drop_text")
 _OF_SCORING = ("bos", "special_tokens", "dtype", "precision", "deterministic", "trust_remote_code")
 _OF_MACHINE = ("engine", "device", "kernel", "batch_tokens")
+_OWN_INPUT = ("external", "orders")  # these read texts that are not the base run's
 # Records are the same only where these are.
 _SAME_RECORDS = ("text_column", "text_template", "prompt_column", "id_column")
 
@@ -42,22 +43,25 @@ def inherited(fields: Mapping[str, Any]) -> dict[str, Any]:
     options = job.get("storage_options")
     lake = Lake(job["lake"], read_storage_options(options) if isinstance(options, str) else options)
     base = read_base(lake, str(base_run))["config"]
-    names = [*_OF_RECORDS, *_OF_SCORING, *_OF_MACHINE]
-    names += ["text_column"] if _is_external(job.get("transform")) else _OF_INPUT
+    names = [*_OF_SCORING, *_OF_MACHINE]
+    name = _name(job.get("transform"))
+    if name != "orders":  # which reads records of its own making
+        names += [*_OF_RECORDS, *(("text_column",) if name == "external" else _OF_INPUT)]
+        names += [] if {"language", "language_column"} & job.keys() else ["language", "language_column"]
     names += [] if "model" in job else ["model", "revision"]
-    names += [] if "context" in job else ["context", "stride"]  # a stride fits one context
-    names += [] if {"language", "language_column"} & job.keys() else ["language", "language_column"]
+    if "context" not in job and name != "windows":  # strict windows bring theirs; a stride fits one context
+        names += ["context", "stride"]
     taken = {name: base[name] for name in names if name not in job and base.get(name) is not None}
     if "text_template" in taken | job:  # only one of them makes the text, and what the job says wins
         taken.pop("text_template" if "text_column" in job else "text_column", None)
     return taken | job
 
 
-def _is_external(spec: Any) -> bool:
+def _name(spec: Any) -> str | None:
     try:
-        return parse_transform(spec).name == "external"
+        return parse_transform(spec).name
     except (TransformError, AttributeError):
-        return False  # said when the job is validated
+        return None  # said when the job is validated
 
 
 def read_base(lake: Lake, run_id: str) -> dict[str, Any]:
@@ -87,8 +91,8 @@ def check_base(
     if transform is None or base_run is None:
         raise ValueError("a run without a transform has no base run")
     ledger = read_base(lake, base_run)
-    faults = [*_state_faults(ledger, base_run), *_record_faults(config, transform, ledger["config"], base_run)]
-    if transform.name != "external" and ledger["identity"].get("input_listing") != listing.digest:
+    faults = [*state_faults(ledger, base_run), *_record_faults(config, transform, ledger["config"], base_run)]
+    if transform.name not in _OWN_INPUT and ledger["identity"].get("input_listing") != listing.digest:
         changes = listing_changes(Listing.read(lake, base_run), listing)
         faults += [f"--base-run {base_run}: its input is another one now; {change}" for change in changes]
     for what, found in (("model", model), ("tokenizer", tokenizer)):
@@ -103,7 +107,8 @@ def check_base(
     return ledger
 
 
-def _state_faults(ledger: Mapping[str, Any], run_id: str) -> Iterator[str]:
+def state_faults(ledger: Mapping[str, Any], run_id: str) -> Iterator[str]:
+    """Why a run can be no base run, whatever is made of it."""
     if ledger.get("state") != "finished":
         yield f"--base-run {run_id}: it is {ledger.get('state')}, not finished; run its own command to the end first"
     before = ledger["config"].get("transform")
@@ -116,6 +121,11 @@ def _record_faults(config: ScoreConfig, transform: Transform, base: Mapping[str,
     if transform.name == "external":
         if base.get("id_column") is None:
             yield f"--base-run {run_id}: transform external finds texts by id, and this run has no --id-column"
+        return
+    if transform.name == "orders":
+        kept = {"permutation", "n_items"} <= set(config.keep_columns)
+        if (config.id_column, config.domain_column, kept) != ("id", "shard", True):
+            yield "--transform orders: `assay exchangeability` writes the orders of a benchmark, and scores them"
         return
     for name in _SAME_RECORDS:
         now, before = getattr(config, name), base.get(name)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from operators.comments import check_language
 from operators.storage.credentials import holds_credentials, secret_names
 from operators.transform import Transform, parse_transform
+from operators.transform.windows import window_options
 from schemas import FEATURE_GROUPS, check_run_id
 
 DEFAULT_CONTEXT = 2048
@@ -173,6 +174,22 @@ class ScoreConfig(BaseModel):
             raise ValueError(
                 "--id-column: is needed with transform external, which finds the base run's documents by id"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_say_their_lengths(self) -> ScoreConfig:
+        transform = self.parsed_transform
+        if transform is None or transform.name != "windows":
+            return self
+        windows = window_options(transform)
+        for name in ("context", "stride"):
+            asked, said = getattr(self, name), getattr(windows, name)
+            if asked not in (None, said):
+                what = "prefix + suffix" if name == "context" else "the suffix"
+                raise ValueError(
+                    f"--{name}: {asked} contradicts --transform {transform.canonical}, where it is {what}, {said}; "
+                    "leave it out"
+                )
         return self
 
     @model_validator(mode="after")

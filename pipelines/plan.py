@@ -23,12 +23,13 @@ from operators.model_files import ModelError, ModelOptions, context_limit, finge
 from operators.read import ReadOptions
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.transform import BlockTransform
+from operators.transform.windows import window_options
 from operators.windows import WindowOptions
 from operators.write import WriteOptions
 from pipelines.base_run import check_base
 from pipelines.config import DEFAULT_CONTEXT, ConfigError, ScoreConfig
 from pipelines.journal import Done, Journal
-from pipelines.prefix import Prefix, settle_prefix
+from pipelines.prefix import Prefix, before_windows, settle_prefix
 from pipelines.previous import Listing, list_input, previous_run
 from pipelines.units import Unit, read_units
 from schemas.tokens import HIDDEN
@@ -66,7 +67,7 @@ class Scoring:
 class Plan:
     """A validated run. `previous` is the ledger of an earlier attempt, None for a new run.
 
-    `windows` are what the run is asked for; behind a `prefix` they hold fewer tokens of a document.
+    `windows` are what the run is asked for; behind a `prefix` that counts they hold fewer tokens of a document.
     """
 
     config: ScoreConfig
@@ -191,15 +192,19 @@ def make_plan(config: ScoreConfig) -> Plan:
     if config.transform is not None:
         base = check_base(config, lake, listing, model=model_facts["fingerprint"], tokenizer=tokenizer.fingerprint)
         identity["base_digest"] = base.get("config_digest")
-        prefix = _prefix(config, lake, tokenizer, windows)
+        prefix = _prefix(config, lake, tokenizer, windows, model_facts["context_limit"])
     if prefix is not None:
         identity["prefix"] = prefix.identity
     previous = None if config.overwrite else previous_run(lake, config.run_id, identity, listing)
     return Plan(config, lake, listing, folder, windows, identity, model_facts, tokenizer_facts, previous, prefix)
 
 
-def _prefix(config: ScoreConfig, lake: Lake, tokenizer: DocumentTokenizer, windows: WindowOptions) -> Prefix | None:
+def _prefix(
+    config: ScoreConfig, lake: Lake, tokenizer: DocumentTokenizer, windows: WindowOptions, limit: int | None
+) -> Prefix | None:
     transform = config.parsed_transform
+    if transform is not None and transform.name == "windows":
+        return before_windows(transform, tokenizer, limit)
     if transform is None or transform.name != "prefix" or config.base_run is None:
         return None
     return settle_prefix(transform, lake, config.base_run, tokenizer, windows.context, config.storage_options)
@@ -248,6 +253,9 @@ def _tokenizer(config: ScoreConfig, folder: Path, model_config: Any) -> Document
 
 
 def _windows(config: ScoreConfig, model_config: Any) -> WindowOptions:
+    transform = config.parsed_transform
+    if transform is not None and transform.name == "windows":
+        return window_options(transform)  # held to the model's limit with what is fed before them
     limit = context_limit(model_config)
     context = config.context or min(limit or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     if limit is not None and context > limit:

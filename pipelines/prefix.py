@@ -1,12 +1,13 @@
-"""Settles what is fed before every window of a run with the transform `prefix`: token ids, and whose they are.
+"""Settles what is fed before every window of a transformed run: token ids, and whose they are.
 
-    shots drawn from the base run, or a file -> tokenizer -> less than half of the context -> Prefix
+    prefix    shots drawn from the base run, or a file -> tokenizer -> less than half of the context -> Prefix
+    windows   what the tokenizer feeds before every text                                             -> Prefix
 
 Documents that alone would fill half of the context are no shots, and of those drawn as many are taken as fit.
 
 The prefix is fed as the tokenizer encodes it, special tokens included; the document's ids follow as in the base run, so
 a BOS of theirs stands in the middle, as in the published code (ReCaLL, arXiv 2406.15968). A window then takes fewer
-tokens of a document.
+tokens of a document; strict windows take all of theirs, and the BOS comes on top.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from operators.readers.source import StorageError, open_source
 from operators.tokenize import DocumentTokenizer
 from operators.transform import Transform
 from operators.transform.shots import draw_shots
+from operators.transform.windows import window_options
 from operators.windows import WindowOptions
 from pipelines.config import ConfigError
 from schemas.flow import READ
@@ -36,10 +38,14 @@ MAX_FILE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Prefix:
-    """`keys`: the documents that it is made of, in order; empty where it comes from a file."""
+    """`keys`: the documents that it is made of, in order; empty where it comes from elsewhere.
+
+    `in_context`: whether its tokens count towards the context that the run is asked for.
+    """
 
     token_ids: tuple[int, ...]
     keys: tuple[str, ...] = ()
+    in_context: bool = True
 
     @property
     def digest(self) -> str:
@@ -51,7 +57,10 @@ class Prefix:
         return {"tokens": len(self.token_ids), "digest": self.digest}
 
     def within(self, windows: WindowOptions) -> WindowOptions:
-        """Windows of the same length, prefix included, that overlap by the same share."""
+        """Windows of the same length, prefix included, that overlap by the same share; as they are, behind a prefix
+        that does not count."""
+        if not self.in_context:
+            return replace(windows, prefix=self.token_ids)
         context = windows.context - len(self.token_ids)
         return replace(
             windows, context=context, stride=max(1, windows.stride * context // windows.context), prefix=self.token_ids
@@ -79,6 +88,25 @@ def settle_prefix(
             raise ConfigError(f"{_too_long(prefix, context)}; shorten {file}")
         return prefix
     return _of_shots(transform, lake, base_run, tokenizer, context)
+
+
+def before_windows(transform: Transform, tokenizer: DocumentTokenizer, limit: int | None) -> Prefix | None:
+    """What is fed before every strict window: what the tokenizer puts before a text; None where that is nothing.
+
+    `limit`: where the model's positions end, if they do.
+
+    Raises:
+        ConfigError: a window with what is fed before it has more tokens.
+    """
+    prefix = Prefix(tuple(tokenizer.prefix), in_context=False)
+    most_fed = window_options(transform, prefix.token_ids).most_fed
+    if limit is not None and most_fed > limit:
+        raise ConfigError(
+            f"--transform {transform.canonical}: {most_fed:,} tokens are fed at a time, of which the tokenizer puts "
+            f"{len(prefix.token_ids)} before the window, and the model's positions end at {limit:,}: "
+            "choose a smaller prefix= or suffix="
+        )
+    return prefix if prefix.token_ids else None
 
 
 def _of_shots(transform: Transform, lake: Lake, base_run: str, tokenizer: DocumentTokenizer, context: int) -> Prefix:

@@ -109,11 +109,11 @@ def previous_run(lake: Lake, run_id: str, identity: Mapping[str, Any], listing: 
             + "\nrepeat the command as it was to resume, choose another --run-id, "
             + f"or drop what the run holds with --overwrite {run_id}"
         )
-    _warn_of_touched(Listing.read(lake, run_id), listing)
+    warn_of_touched(Listing.read(lake, run_id), listing)
     return ledger
 
 
-def _warn_of_touched(before: Listing | None, now: Listing) -> None:
+def warn_of_touched(before: Listing | None, now: Listing) -> None:
     """Files of another modification time but the same size may be copies, so they do not stop a run."""
     was = {s.uri: s.tag for s in before.shards} if before else {}
     touched = [s.uri for s in now.shards if _is_mtime(s.tag) and was.get(s.uri, s.tag) != s.tag]

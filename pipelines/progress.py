@@ -48,12 +48,16 @@ class Counts:
 
     def describe(self, share: float | None) -> str:
         rate = self.tokens / max(self.seconds, 1e-9)
-        left = ""
-        working = time.monotonic() - (self.first_block or self.started)
-        if share is not None and first_share(share, self.blocks) > 0 and self.blocks > 1:
-            left = f", {duration(working * (1 - share) / first_share(share, self.blocks))} left"
         rejects = f", {self.rejects:,} rejected" if self.rejects else ""
+        left = self.time_left(share)
         return f"{self.documents:,} documents{rejects}, {self.tokens:,} tokens, {rate:,.0f} tokens/s{left}"
+
+    def time_left(self, share: float | None) -> str:
+        """`, 3 min 20 s left`; nothing where that cannot be told yet."""
+        working = time.monotonic() - (self.first_block or self.started)
+        if share is None or self.blocks <= 1 or first_share(share, self.blocks) <= 0:
+            return ""
+        return f", {duration(working * (1 - share) / first_share(share, self.blocks))} left"
 
 
 def first_share(share: float, blocks: int) -> float:
@@ -101,11 +105,13 @@ class Share:
 
 
 class Progress:
-    """A context manager; call it with each manifest."""
+    """A context manager; call it with each manifest. `verb`: what is done, as the lines begin."""
 
-    def __init__(self, share: Share, stream: TextIO | None = None) -> None:
-        self.share, self.stream = share, stream or sys.stderr
-        self.counts = Counts()
+    def __init__(
+        self, share: Share, stream: TextIO | None = None, *, counts: Counts | None = None, verb: str = "scoring"
+    ) -> None:
+        self.share, self.stream, self.verb = share, stream or sys.stderr, verb
+        self.counts = counts or Counts()
         self._bar: Any = None
         self._task: Any = None
         self._last_line = 0.0
@@ -117,7 +123,7 @@ class Progress:
             from rich.progress import Progress as Bar
 
             console = Console(file=self.stream)
-            self._bar = Bar(TextColumn("scoring"), BarColumn(), TextColumn("{task.description}"), console=console)
+            self._bar = Bar(TextColumn(self.verb), BarColumn(), TextColumn("{task.description}"), console=console)
             self._task = self._bar.add_task("starting", total=1.0)
             self._bar.start()
         return self
@@ -130,7 +136,7 @@ class Progress:
             self._bar.update(self._task, completed=share or 0.0, description=self.counts.describe(share))
         elif time.monotonic() - self._last_line >= LINE_EVERY:
             self._last_line = time.monotonic()
-            print(f"scoring: {self.counts.describe(share)}", file=self.stream, flush=True)
+            print(f"{self.verb}: {self.counts.describe(share)}", file=self.stream, flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -159,7 +159,8 @@ class TokenizeStep:
         if self.transform is None:
             tokenized = tokenizer(block)
         else:
-            tokenized = self.transform.tokens(tokenizer(self.transform.texts(block)), len(tokenizer.prefix))
+            around = len(tokenizer.prefix), len(tokenizer.suffix)
+            tokenized = self.transform.tokens(tokenizer(self.transform.texts(block)), *around)
         return tokenized.replace_schema_metadata(block.schema.metadata)
 
 

@@ -46,7 +46,7 @@ def score(
     transform: Annotated[
         str | None,
         typer.Option(
-            help="Score changed texts: lowercase, perturb:kind=K, shuffle, prefix:label=0, unprompted or external.",
+            help="What to change: lowercase, perturb:kind=K, shuffle, prefix:label=0, unprompted, windows or external.",
             metavar="SPEC",
         ),
     ] = None,

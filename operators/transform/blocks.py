@@ -1,7 +1,8 @@
 """Applies a transform to the blocks of a run: texts on their way to the tokenizer, tokens on their way to the model.
 
     READ      --> texts  --> READ        every transform of texts; the documents of a prefix leave as rejects
-    TOKENIZED --> tokens --> TOKENIZED   unprompted: the prompt's tokens go, the completion's stay as they were read
+    TOKENIZED --> tokens --> TOKENIZED   unprompted: the prompt's tokens go, the completion's stay as they were read;
+                                         windows: the text's own tokens stay
 
 A record keeps its key, source, row and metadata. Where it has a prompt, only the text after it is changed. What comes
 out of a record depends on its key, its text and the transform alone, so that a retried block is the same to the bit.
@@ -11,17 +12,17 @@ Shapes: `D` rows of a block, `T` tokens of all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from operators.transform.lists import FlatTokens, reject, with_columns
 from operators.transform.perturb import KINDS
 from operators.transform.pieces import random_of
 from operators.transform.shuffle import shuffled
 from operators.transform.spec import Transform
-from schemas.flow import SPAN_COLUMNS
+from operators.transform.windows import only_texts
 from schemas.rejects import Reason
 
 TextChange = Callable[[str, str], str]  # of a key and a text
@@ -44,17 +45,20 @@ class BlockTransform:
             if reason is not None:
                 continue
             if key in self.used:
-                _reject(columns, row, Reason.USED_AS_PREFIX, "it is part of the prefix fed before the others")
+                reject(columns, row, Reason.USED_AS_PREFIX, "it is part of the prefix fed before the others")
             elif change is not None:
                 prompt, own = split(text, border)
                 new = change(key, own)
                 columns["text"][row] = prompt + new
                 if own and not new:
-                    _reject(columns, row, Reason.EMPTY_AFTER_TRANSFORM, f"{self.transform.canonical} leaves nothing")
-        return _with(block, {name: columns[name] for name in ("text", "reason", "detail")})
+                    reject(columns, row, Reason.EMPTY_AFTER_TRANSFORM, f"{self.transform.canonical} leaves nothing")
+        return with_columns(block, {name: columns[name] for name in ("text", "reason", "detail")})
 
-    def tokens(self, block: pa.Table, n_before: int) -> pa.Table:
-        """A block of schema `flow.TOKENIZED`, changed. `n_before`: tokens that the tokenizer feeds before a text."""
+    def tokens(self, block: pa.Table, n_before: int, n_after: int = 0) -> pa.Table:
+        """A block of schema `flow.TOKENIZED`, changed. `n_before`, `n_after`: tokens that the tokenizer feeds around
+        every text."""
+        if self.transform.name == "windows":
+            return only_texts(block, n_before, n_after, self.transform)
         return without_prompts(block, n_before) if self.transform.name == "unprompted" else block
 
 
@@ -97,42 +101,18 @@ def without_prompts(block: pa.Table, n_before: int) -> pa.Table:
             columns["text"][row] = split(text, border)[1]
             columns["prompt_bytes"][row] = 0
             if not columns["text"][row]:
-                _reject(columns, row, Reason.EMPTY_AFTER_TRANSFORM, "there is nothing after the prompt")
+                reject(columns, row, Reason.EMPTY_AFTER_TRANSFORM, "there is nothing after the prompt")
     kept = [reason is None for reason in columns["reason"]]
-    return _with(_without_prompt_tokens(block, n_before, pa.array(kept, pa.bool_())), columns)
+    return with_columns(_without_prompt_tokens(block, n_before, pa.array(kept, pa.bool_())), columns)
 
 
 def _without_prompt_tokens(block: pa.Table, n_before: int, kept_D: pa.BooleanArray) -> pa.Table:
     """The lists of the rows kept without the prompt's tokens, NULL in the others."""
-    rows = block.filter(kept_D)
-    lists = {name: rows[name].combine_chunks() for name in SPAN_COLUMNS}
-    lengths = np.asarray(pc.list_value_length(lists["token_id"]).to_numpy(zero_copy_only=False), np.int64)
-    border_T = np.repeat(rows["prompt_bytes"].to_numpy(), lengths)
-    place_T = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    flat = {name: np.asarray(pc.list_flatten(values).to_numpy(zero_copy_only=False)) for name, values in lists.items()}
-    starts, ends = flat["byte_start"].astype(np.int64), flat["byte_start"].astype(np.int64) + flat["n_bytes"]
-    kept_T = (place_T < n_before) | (border_T == 0) | (ends > border_T)
+    tokens = FlatTokens.of(block, kept_D)
+    border_T = np.repeat(tokens.rows["prompt_bytes"].to_numpy(), tokens.lengths_K)
+    starts = tokens.columns["byte_start"].astype(np.int64)
+    ends = starts + tokens.columns["n_bytes"]
+    kept_T = (tokens.place_T < n_before) | (border_T == 0) | (ends > border_T)
     new_starts = np.maximum(starts - border_T, 0)
-    flat |= {"byte_start": new_starts, "n_bytes": np.maximum(ends - border_T, 0) - new_starts}
-    running = np.concatenate([[0], np.cumsum(kept_T)])
-    counts = np.zeros(len(block), np.int64)
-    bounds = np.concatenate([[0], np.cumsum(lengths)])
-    counts[kept_D.to_numpy(zero_copy_only=False)] = running[bounds[1:]] - running[bounds[:-1]]
-    offsets = pa.array(np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]))
-    for name in SPAN_COLUMNS:
-        field = block.schema.field(name)
-        values = pa.array(flat[name][kept_T]).cast(field.type.value_type)
-        column = pa.LargeListArray.from_arrays(offsets, values, mask=pc.invert(kept_D))
-        block = block.set_column(block.schema.get_field_index(name), field, column)
-    return block
-
-
-def _reject(columns: dict[str, list[object]], row: int, reason: Reason, detail: str) -> None:
-    columns["text"][row], columns["reason"][row], columns["detail"][row] = None, reason.value, detail
-
-
-def _with(block: pa.Table, columns: dict[str, list[object]]) -> pa.Table:
-    for name, values in columns.items():
-        field = block.schema.field(name)
-        block = block.set_column(block.schema.get_field_index(name), field, pa.array(values, field.type))
-    return block
+    spans = {"byte_start": new_starts, "n_bytes": np.maximum(ends - border_T, 0) - new_starts}
+    return replace(tokens, columns=tokens.columns | spans).into(block, kept_T)

@@ -13,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from operators.lake import PROGRESS_FOLDER, RUNS_FOLDER, TABLES_BY_RUN, Lake, progress_folder, run_folder
+from operators.lake import PROGRESS_FOLDER, RUNS_FOLDER, TABLES_BY_RUN, Lake, is_run_id, progress_folder, run_folder
 from operators.storage import is_temporary
+from operators.transform import TransformError, parse_transform
 from operators.verify.faults import Fault, Finding, Kind
-from schemas import CORE, DOCUMENTS, FEATURE_GROUPS, TOKENS, check_run_id
+from schemas import CORE, DOCUMENTS, FEATURE_GROUPS, TOKENS
 from schemas.columns import COMMENTS, PROMPT
 from schemas.documents import ROLLUPS
 
@@ -32,13 +33,15 @@ class Expected:
     """The optional column groups that a run's ledger says its parts have; None where it does not say.
 
     A run without a sound ledger is held to the groups that each of its files has columns of.
-    `scores_first`: whether a prefix was fed, so that the first token of a document has a prediction.
+    `scores_first`: whether something was fed before a document's first token, so that it has a prediction.
+    `from_start`: whether the spans of a document begin where its text does, and not at an offset in tokens.
     """
 
     features: list[str] | None
     prompt: bool | None
     scores_first: bool | None = None
     comments: bool | None = None
+    from_start: bool | None = None
 
     @classmethod
     def of(cls, ledger: dict[str, Any]) -> Expected:
@@ -47,10 +50,9 @@ class Expected:
         features = ledger.get("features", settings.get("features"))
         known = isinstance(features, list) and set(features) <= set(FEATURE_GROUPS)
         prompt = settings.get("prompt_column") is not None if isinstance(config, dict) else None
-        transform = settings.get("transform") or ""
-        scores_first = str(transform).partition(":")[0] == "prefix" if isinstance(config, dict) else None
+        scores_first, from_start = _first_tokens(ledger) if isinstance(config, dict) else (None, None)
         comments = any(settings.get(name) for name in _OF_CODE) if isinstance(config, dict) else None
-        return cls(features if known else None, prompt, scores_first, comments)
+        return cls(features if known else None, prompt, scores_first, comments, from_start)
 
     def documents(self, schema: pa.Schema) -> list[str]:
         """The groups that a documents part of this schema should have."""
@@ -69,20 +71,23 @@ class Expected:
         return [*features, *(group for name, group in kinds.items() if name in receipts.names)]
 
 
+def _first_tokens(ledger: dict[str, Any]) -> tuple[bool, bool]:
+    """`scores_first` and `from_start` of a run whose ledger says how it was made."""
+    try:
+        transform = parse_transform(str(ledger["config"].get("transform")))
+    except TransformError:
+        return False, True  # none, or one that this version does not know
+    if transform.name == "windows":
+        return isinstance(ledger.get("prefix"), dict), transform.number("offset") == 0
+    return transform.name == "prefix", True
+
+
 def all_run_ids(lake: Lake) -> list[str]:
     """Every run that has a ledger, a part or a record of progress, sorted."""
     folders = (name[:-1] for name in lake.storage.list(PROGRESS_FOLDER) if name.endswith("/"))
     progress = (name.removeprefix(_PARTITION) for name in folders if name.startswith(_PARTITION))
     run_ids = set(lake.run_ids()).union(*(lake.partitions(table) for table in TABLES_BY_RUN))
-    return sorted(run_ids | {run_id for run_id in progress if _is_run_id(run_id)})
-
-
-def _is_run_id(name: str) -> bool:
-    try:
-        check_run_id(name)
-    except ValueError:
-        return False
-    return True
+    return sorted(run_ids | {run_id for run_id in progress if is_run_id(run_id)})
 
 
 def lost_faults(lake: Lake, run_ids: list[str]) -> Iterator[Fault]:

@@ -70,7 +70,7 @@ def token_findings(lake: Lake, part: Part, expected: Expected, receipts: pa.Tabl
         yield Kind.COUNT, "no rows"
         return
     tokens = _Tokens(*(np.concatenate([getattr(piece, f.name) for piece in pieces]) for f in fields(_Tokens)))
-    yield from _structure_findings(tokens, receipts, rolled_up, groups)
+    yield from _structure_findings(tokens, receipts, rolled_up, groups, from_start=expected.from_start)
 
 
 def _value_findings(
@@ -132,11 +132,17 @@ def _codes(flags: pa.ChunkedArray) -> npt.NDArray[np.int8]:
 
 
 def _structure_findings(
-    tokens: _Tokens, receipts: pa.Table, rolled_up: list[pa.Table], groups: list[str]
+    tokens: _Tokens,
+    receipts: pa.Table,
+    rolled_up: list[pa.Table],
+    groups: list[str],
+    *,
+    from_start: bool | None = True,
 ) -> Iterator[Finding]:
     """Order, positions, spans, counts and roll-ups of a tokens part against its receipt.
 
-    `rolled_up`: the statistics behind the roll-ups by row group, empty where the receipt has none.
+    `rolled_up`: the statistics behind the roll-ups by row group, empty where the receipt has none. `from_start`: spans
+    begin where the text does; False and None: perhaps behind an offset.
     """
     ids, position = tokens.doc_id, tokens.position
     same = ids[1:] == ids[:-1]
@@ -149,7 +155,7 @@ def _structure_findings(
     expected = np.arange(len(ids)) - np.repeat(starts, lengths)
     yield from wrong_documents(Kind.POSITION, "positions are not 0 to n-1", ids[position != expected])
     gaps = np.concatenate([[False], same & (tokens.byte_start[1:] != tokens.ends[:-1])])
-    gaps[starts] = tokens.byte_start[starts] != 0
+    gaps[starts] = tokens.byte_start[starts] != 0 if from_start else tokens.byte_start[starts] < 0
     yield from wrong_documents(Kind.SPAN, "token spans leave gaps or overlap", ids[gaps])
     yield from _end_findings(ids[starts], tokens.ends[starts + lengths - 1], receipts)
     if PROMPT in groups:

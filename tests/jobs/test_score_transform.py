@@ -92,6 +92,21 @@ def test_a_dry_run_says_what_is_changed_and_changes_nothing(lake: Path) -> None:
     assert "transform" not in plain.stdout
 
 
+def test_a_dry_run_says_what_a_strict_window_is(lake: Path) -> None:
+    done = of_base(lake, "windows:prefix=6,suffix=4", "--run-id", "strict", "--dry-run")
+    assert done.exit_code == 0, done.output
+    cells = unfolded(done.stdout).replace("CPU tasks ", "").replace("1 x CPU core ", "")
+    assert "windows:prefix=6,suffix=4, of run base: 1 token before every window" in cells
+    assert "windows of 10 tokens, the last 4 predicted, dtype" in cells
+
+
+def test_a_context_that_contradicts_the_windows_is_a_fault_of_one_line(lake: Path) -> None:
+    done = of_base(lake, "windows:prefix=6,suffix=4", "--run-id", "strict", "--context", 64)
+    assert done.exit_code == 2
+    said = unfolded(done.output)
+    assert "--context: 64 contradicts --transform windows:prefix=6,suffix=4, where it is prefix + suffix, 10" in said
+
+
 def test_a_job_file_may_say_it_as_a_mapping(lake: Path, tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text(

@@ -72,6 +72,8 @@ def words(text: str) -> list[str]:
         ("prefix:file=s3://b/f.txt,label=0", "prefix:label=0,file=s3://b/f.txt"),
         ("unprompted", "unprompted"),
         ("external:copy=3,kind=t5-base", "external:kind=t5-base,copy=3"),
+        ("windows:suffix=50,prefix=50,offset=0", "windows"),
+        ("windows:offset=25,suffix=10", "windows:suffix=10,offset=25"),
     ],
 )
 def test_one_spelling(spec: str, canonical: str) -> None:
@@ -89,7 +91,10 @@ def test_a_mapping_says_the_same() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("upper", ["no transform 'upper'", "lowercase, perturb, shuffle, prefix, unprompted, external"]),
+        (
+            "upper",
+            ["no transform 'upper'", "lowercase, perturb, shuffle, prefix, unprompted, windows, orders, external"],
+        ),
         ("", ["no transform ''"]),
         ("lowercase:a=1", ["no key 'a'", "its keys: none"]),
         ("perturb", ["needs kind", "swap_words", "no synonyms"]),
@@ -104,6 +109,7 @@ def test_a_mapping_says_the_same() -> None:
         ("prefix:label=0,file=a,shots=3,seed=1", ["file and seed and shots"]),
         ("prefix:label=0,file=a\x1b[31m", ["file="]),
         ("external:kind=../up", ["kind=../up"]),
+        ("windows:prefix=0,suffix=1048577,offset=-1,copy=2", ["prefix=0", "suffix=1048577", "offset=-1", "'copy'"]),
         ({"kind": "swap_words"}, ["no transform ''"]),
     ],
 )
@@ -117,7 +123,7 @@ def test_copies_differ_in_nothing_else() -> None:
     transform = parse_transform("perturb:kind=swap_words,seed=3")
     assert [transform.copy(n).canonical for n in (1, 2)] == [transform.canonical, f"{transform.canonical},copy=2"]
     assert transform.copy(5).copy(1) == transform
-    for spec in ("lowercase", "unprompted", "prefix:label=0", "external"):
+    for spec in ("lowercase", "unprompted", "prefix:label=0", "external", "windows"):
         with pytest.raises(TransformError, match="no copies"):
             parse_transform(spec).copy(2)
 

@@ -70,7 +70,7 @@ def test_documents_of_the_prefix_are_left_out() -> None:
     assert out["text"].to_pylist() == [RECORDS[0]["text"], None, None, None, RECORDS[4]["text"]]
 
 
-@pytest.mark.parametrize("spec", ["external", "unprompted", "prefix:label=0,file=f"])
+@pytest.mark.parametrize("spec", ["external", "unprompted", "prefix:label=0,file=f", "windows"])
 def test_texts_that_a_transform_does_not_touch_are_the_same_block(spec: str) -> None:
     block = read()
     assert of(spec).texts(block) is block
