@@ -41,10 +41,11 @@ def check_lake(lake: str, options: Mapping[str, Any] | None = None) -> None:
     """
     from operators.lake import RUNS_FOLDER
     from operators.storage import Storage
+    from schemas import OVERLAP_ITEMS
 
     storage = Storage(lake, options or {})
     storage.check()
-    if not storage.list(RUNS_FOLDER):
+    if not storage.list(RUNS_FOLDER) and not storage.list(OVERLAP_ITEMS.name):
         raise ConfigError(f"no lake at {lake}: `assay score --lake {lake} ...` makes one")
 
 
@@ -156,7 +157,7 @@ def rich_table(rows: pa.Table) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for field in rows.schema:
         numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        table.add_column(field.name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(_cell(field.name)), justify="right" if numeric else "left", overflow="fold")
     for row in zip(*(rows[i].to_pylist() for i in range(rows.num_columns)), strict=True):
         table.add_row(*(Text(_cell(value)) for value in row))
     return table

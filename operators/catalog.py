@@ -3,6 +3,7 @@
     <lake>/tokens/run_id=*/*.parquet -- parts with a receipt only --> tokens
     <lake>/{documents,rejects,...}/.../*.parquet -------------------> documents rejects pairs scores frequencies
     scores, a column per card --------------------------------------> wide_scores
+    spans and their documents' texts -------------------------------> memorized_spans
     <lake>/runs/*.json ---------------------------------------------> runs
     operators/sql/*/*.sql ------------------------------------------> min_k(run, ...), auroc(scores), ...
 
@@ -27,6 +28,7 @@ import duckdb
 
 from operators.duckdb_files import LakeFiles, escape_glob
 from operators.ledger import ledger_sql
+from operators.memorization.view import MEMORIZED_SPANS, memorized_comments, memorized_sql
 from operators.scores import create_macros
 from operators.scores.wide import WIDE_SCORES, wide_comments, wide_sql
 from operators.storage import Storage
@@ -193,6 +195,7 @@ def _create_catalog(
     if macros:
         create_macros(connection, _tokens)
     _create_wide_scores(connection)
+    _create_memorized_spans(connection)
     with files.own_errors() if files is not None else nullcontext():
         for table in TABLES:
             view = _runs_view(root, runs) if table is RUNS else _parquet_view(root, table, runs)
@@ -207,6 +210,14 @@ def _create_wide_scores(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"comment on view {WIDE_SCORES} is {quote(grain)}")
     for name, comment in wide_comments().items():
         connection.execute(f"comment on column {WIDE_SCORES}.{_name(name)} is {quote(comment)}")
+
+
+def _create_memorized_spans(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"create view {MEMORIZED_SPANS} as {memorized_sql()}")
+    grain = f"one row: {SPANS.row}, with its text; the longest first; key ({', '.join(SPANS.key)})"
+    connection.execute(f"comment on view {MEMORIZED_SPANS} is {quote(grain)}")
+    for name, comment in memorized_comments().items():
+        connection.execute(f"comment on column {MEMORIZED_SPANS}.{_name(name)} is {quote(comment)}")
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, table: Table) -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from operators.catalog import connect_through, lake_files, open_storage, quote, root_of
 from operators.duckdb_files import LakeFiles, escape_glob
+from operators.memorization.view import MEMORIZED_SPANS
 from operators.scores.wide import WIDE_SCORES
 from operators.storage import Storage
 from operators.storage.remote import redact
@@ -144,7 +145,7 @@ def _node_types(tree: Any) -> Iterator[str]:
 
 
 _HINTS = (
-    ("Table with name", "the tables here are " + ", ".join([*(table.name for table in TABLES), WIDE_SCORES])),
+    ("Table with name", "the tables here are " + ", ".join([*(t.name for t in TABLES), WIDE_SCORES, MEMORIZED_SPANS])),
     ("Function with name", "the scores: select function_name, comment from duckdb_functions() where comment <> ''"),
     ("Referenced column", "`describe tokens` (or another table) lists its columns"),
     ("have a column named", "`describe tokens` (or another table) lists its columns"),

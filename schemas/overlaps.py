@@ -27,7 +27,7 @@ OVERLAP_ITEMS = Table(
         Column("part", pa.string(), _PART),
         Column("n_words", pa.int64(), "normalised words, or token ids", unit="count", minimum=0),
         Column("n_ngrams", pa.int64(), "n-grams; 0 in a part shorter than one", unit="count", minimum=0),
-        Column("n_seen", pa.int64(), "of them, those that the corpus holds", unit="count", minimum=0),
+        Column("n_seen", pa.int64(), "of them, by place, those that the corpus holds", unit="count", minimum=0),
         Column(
             "share_seen",
             pa.float64(),
@@ -37,10 +37,22 @@ OVERLAP_ITEMS = Table(
             minimum=0,
             maximum=1,
         ),
-        Column("longest_match", pa.int64(), "words of the longest verbatim match", unit="count", minimum=0),
+        Column(
+            "longest_match",
+            pa.int64(),
+            "words of the longest verbatim match, or of its piece in the part; at least, if of common n-grams alone",
+            unit="count",
+            minimum=0,
+        ),
         Column("byte_start", pa.int64(), "its first byte in the part", unit="bytes", nullable=True, minimum=0),
         Column("n_bytes", pa.int64(), "its length in the part", unit="bytes", nullable=True, minimum=0),
-        Column("n_documents", pa.int64(), "documents of the corpus with a match", unit="count", minimum=0),
+        Column(
+            "n_documents",
+            pa.int64(),
+            "documents of the corpus with a match in `overlap_spans`; 1 if of common n-grams alone",
+            unit="count",
+            minimum=0,
+        ),
     ),
 )
 

@@ -32,7 +32,7 @@ def evaluate(
     run_id: Annotated[str, typer.Option(help="The run whose scores are evaluated.")],
     family: Annotated[
         list[str] | None,
-        typer.Option("--family", "-F", help="membership, detection, learned (default), ... Repeatable."),
+        typer.Option("--family", "-F", help="membership, detection, learned (default), memorization, ... Repeatable."),
     ] = None,
     score: ScoreNames = None,
     reference: References = None,

@@ -51,7 +51,9 @@ def scores(
     family: Annotated[
         list[str] | None,
         typer.Option(
-            "--family", "-F", help="membership, detection, uncertainty or fit: all that the run gives. Repeatable."
+            "--family",
+            "-F",
+            help="membership, detection, uncertainty, fit or memorization: all that the run gives. Repeatable.",
         ),
     ] = None,
     score: ScoreNames = None,

@@ -9,6 +9,7 @@ and returned, and the parameters with their defaults.
     -- parameter: ratio DOUBLE = 0.2 in (0, 1]; what it is, and which values are refused: those out of the range
     -- rollup: min_k_20 if $ratio = 0.2     the same number from a row of `documents`, and for which parameters
     -- across: documents of one prompt      which other documents a document's score depends on, where it does on any
+    -- optional: extremes, topk              column groups that are read where the run kept them
     -- companion: lowered VARCHAR; transform lowercase
     -- companion: perturbed VARCHAR[]; transform perturb; such as perturb:kind=substitute_words
     -- companion: reference VARCHAR; reference

@@ -124,7 +124,8 @@ class Score:
     `reads` maps a table to the columns needed; `returns` lists (column, SQL type) in order; `units` maps a returned
     column to its unit. `sql` is the whole file, to be run with `bind()`, `body` its statement. `rollup` gives the score
     as an expression over `documents` where `rollup_if` holds of the parameters; empty where there is none. `across`
-    says which other documents a document's score depends on; empty where it depends on none.
+    says which other documents a document's score depends on; empty where it depends on none. `optional`: column groups
+    of `tokens` among what is read that a run may lack.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Score:
     rollup_if: str = "true"
     across: str = ""
     companions: tuple[Companion, ...] = ()
+    optional: tuple[str, ...] = ()
 
     @property
     def is_per_document(self) -> bool:

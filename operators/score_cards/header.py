@@ -11,10 +11,10 @@ from typing import cast, get_args
 
 from operators.score_cards.card import DOCUMENT_SCORE, Companion, Kind, Parameter, Range, Score, ScoreError
 from operators.transform.spec import TransformError, parse_transform
-from schemas import TABLES
+from schemas import TABLES, TOKENS
 
 _REQUIRED = ("score", "row", "formula", "higher", "source", "reads", "returns")
-_FIELDS = {*_REQUIRED, "parameter", "companion", "note", "rollup", "across"}
+_FIELDS = {*_REQUIRED, "parameter", "companion", "note", "rollup", "across", "optional"}
 _REPEATED = {"parameter", "companion"}
 
 
@@ -52,6 +52,7 @@ def parse_score(text: str, path: Path) -> Score:
         rollup_if=condition or "true",
         across=single.get("across", ""),
         companions=companions,
+        optional=tuple(filter(None, single.get("optional", "").split(", "))),
     )
     faults = [*read_faults, *return_faults, *parameter_faults, *companion_faults, *_contradictions(score)]
     if faults:
@@ -165,6 +166,7 @@ def _contradictions(score: Score) -> list[str]:
         faults.append(f"score {score.name!r} in a file of another name")
     if declared != used:
         faults.append(f"parameters {sorted(declared)} are declared, {sorted(used)} are used")
+    faults += [f"optional: no column group {name!r} of tokens" for name in score.optional if name not in TOKENS.groups]
     unknown = sorted(set(re.findall(r"\$(\w+)", f"{score.rollup} {score.rollup_if}")) - declared)
     if unknown or (score.rollup and not score.is_per_document):
         faults.append(f"rollup: of a score of documents only, and of no parameters {unknown}")

@@ -25,7 +25,7 @@ def needs(card: Score) -> str:
     """What a score needs besides the core columns of its run, in words; empty where it needs nothing."""
     read = card.reads.get(TOKENS.name, ())
     groups = dict.fromkeys(c.group for c in TOKENS.columns if c.name in read and c.group != CORE)
-    items = [f"column group {group}" for group in groups if group != "prompt"]
+    items = [f"column group {group}" for group in groups if group not in ("prompt", *card.optional)]
     return "; ".join([*items, *(companion.said for companion in card.companions)])
 
 
@@ -52,6 +52,7 @@ def _entry(card: Score) -> str:
         "unit": card.units.get("score", "") if card.is_per_document else units,
         "higher": card.higher_means,
         "needs": needs(card),
+        "uses": f"column groups {' and '.join(card.optional)} where the run kept them" if card.optional else "",
         "parameters": parameters,
         "reads": columns,
         "source": card.source,

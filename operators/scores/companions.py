@@ -77,7 +77,7 @@ class Neighbourhood:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, run_id: str, references: Iterable[str] = ()) -> None:
         self._connection = connection
-        self._runs = _runs(connection)
+        self._runs = read_runs(connection)
         self.run = self._runs.get(run_id, Run(run_id))
         self.references = tuple(dict.fromkeys(references))
         faults = [fault for name in self.references if (fault := self._reference_fault(name))]
@@ -166,7 +166,8 @@ class Neighbourhood:
         return None
 
 
-def _runs(connection: duckdb.DuckDBPyConnection) -> dict[str, Run]:
+def read_runs(connection: duckdb.DuckDBPyConnection) -> dict[str, Run]:
+    """Every run of the lake, by name."""
     columns = ("run_id", "state", "model", "model_fingerprint", "tokenizer_fingerprint", "features", "transform",
                "base_run", "config_digest", "finished_at::varchar")  # fmt: skip
     rows = connection.execute(f"select {', '.join(columns)} from runs order by run_id").fetchall()

@@ -149,18 +149,21 @@ def _together(card: Score, requests: Sequence[Request]) -> dict[str, Request]:
 
 
 @contextmanager
-def documents_between(connection: duckdb.DuckDBPyConnection, start: int, end: int) -> Iterator[None]:
-    """Make `tokens` and `documents` mean those of some documents, by temporary views that go before the lake's own."""
-    if start == 0 and end == DOC_IDS:
+def documents_between(connection: duckdb.DuckDBPyConnection, start: int, end: int, tokens: str = "*") -> Iterator[None]:
+    """Make `tokens` and `documents` mean those of some documents, by temporary views that go before the lake's own.
+
+    `tokens`: what is selected of the tokens' rows.
+    """
+    if start == 0 and end == DOC_IDS and tokens == "*":
         yield
         return
     ((database,),) = connection.execute("select current_database()").fetchall()
     named = database.replace('"', '""')
-    names = (TOKENS.name, DOCUMENTS.name)
+    names = {TOKENS.name: tokens, DOCUMENTS.name: "*"}
     try:
-        for name in names:
+        for name, columns in names.items():
             lake = f'"{named}".main.{name}'  # by its full name, or the view would mean itself
-            rows = f"select * from {lake} where doc_id >= {start} and doc_id <= {end - 1}"
+            rows = f"select {columns} from {lake} where doc_id >= {start} and doc_id <= {end - 1}"
             connection.execute(f"create or replace temporary view {name} as {rows}")
         yield
     finally:

@@ -22,7 +22,7 @@ class TokenGroups:
         """The groups that the score reads and the run has not."""
         read = card.reads.get(TOKENS.name, ())
         # Without a prompt every token belongs to the completion, so no score is without that column.
-        needed = {c.group for c in TOKENS.columns if c.name in read} - {CORE, PROMPT}
+        needed = {c.group for c in TOKENS.columns if c.name in read} - {CORE, PROMPT, *card.optional}
         return tuple(group for group in TOKENS.groups if group in needed and not self._has(group))
 
     def _has(self, group: str) -> bool:

@@ -11,7 +11,6 @@ it was made from, so that scores of an older state are found (`assay verify`).
 
 from __future__ import annotations
 
-import mmap
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -133,12 +132,7 @@ def _publish(lake: Lake, run_id: str, file: _SortedFile) -> Kept:
     part = Part(SCORES.name, run_id, file.origin.part_name)
     before = _variants_of(lake, part)
     file.finish()
-    with (
-        file.path.open("rb") as stored,
-        mmap.mmap(stored.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        memoryview(mapped) as data,
-    ):
-        lake.storage.write(part.path, data)
+    lake.storage.write_file(part.path, file.path)
     dropped = tuple(variant for variant in before if variant not in file.origin.variants)
     return Kept(part.path, file.origin.family, file.origin.variants, file.rows, dropped)
 

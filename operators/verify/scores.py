@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from operators.lake import Lake, Part
-from operators.scores.origin import Origin, State, corpus_state, parse_origin, run_state
-from operators.storage.object_error import ObjectError
-from operators.verify.faults import BROKEN, Fault, Finding, Int64, Kind, placed
+from operators.scores.origin import Origin
+from operators.verify.faults import Fault, Finding, Int64, Kind, placed
+from operators.verify.origins import origin_findings
 from operators.verify.stored import schema_findings
 from schemas import SCORES
 
@@ -29,43 +28,9 @@ def _findings(lake: Lake, part: Part) -> Iterator[Finding]:
         yield from faults
         if faults:
             return
-        try:
-            origin = parse_origin(file.schema_arrow)
-        except ValueError as error:
-            yield Kind.SCHEMA, str(error)
-            return
-        if origin.part_name != part.name:
-            yield Kind.NAME, f"what it was made from makes the name {origin.part_name}"
-        yield from _stale(lake, part, origin)
-        yield from _row_findings(file, origin)
-
-
-def _stale(lake: Lake, part: Part, origin: Origin) -> Iterator[Finding]:
-    """Whether runs and counts are now what they were when the scores were computed."""
-    if part.run_id not in origin.states:
-        yield Kind.STALE, "does not say of which state of its run it is: `assay scores` computes it again"
-    for run_id, state in sorted(origin.states.items()):
-        yield from _changed(f"run {run_id!r}", state, partial(_run_now, lake, run_id))
-    for corpus, counts in sorted(origin.corpora.items()):
-        yield from _changed(f"the count of corpus {corpus!r}", counts, partial(corpus_state, lake, corpus))
-
-
-def _run_now(lake: Lake, run_id: str) -> State:
-    return run_state(lake.read_run(run_id))
-
-
-def _changed(what: str, then: object, now: Callable[[], object]) -> Iterator[Finding]:
-    try:
-        state = now()
-    except FileNotFoundError:
-        yield Kind.STALE, f"made from {what}, which is gone"
-    except ObjectError:
-        raise  # the storage failed: that says nothing about the scores
-    except BROKEN:
-        pass  # a broken ledger, or broken counts, are a fault of their own
-    else:
-        if state != then:
-            yield Kind.STALE, f"made from {what} as it was before: `assay scores` computes it again"
+        origin = yield from origin_findings(lake, part, file.schema_arrow, "assay scores")
+        if origin is not None:
+            yield from _row_findings(file, origin)
 
 
 def _row_findings(file: pa.parquet.ParquetFile, origin: Origin) -> Iterator[Finding]:

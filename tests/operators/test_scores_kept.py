@@ -64,7 +64,7 @@ def score_files(lake: Lake) -> dict[str, bytes]:
 
 def test_what_is_kept_is_what_is_computed(lake: Lake) -> None:
     kept = keep(lake)
-    assert [each.family for each in kept] == ["detection", "fit", "membership", "uncertainty"]
+    assert [each.family for each in kept] == ["detection", "fit", "membership", "memorization", "uncertainty"]
     with connect(lake.root, macros=False) as connection:
         computed = score_table(connection, RUN).sort_by(BY_KEY).combine_chunks()
     assert stored(lake).equals(computed)
