@@ -11,7 +11,9 @@
     <root>/progress/run_id=<run_id>/<file>               the driver's own record of a run, for resuming it
     <root>/frequencies/corpus=<name>/<part>.parquet      one object a counted corpus
     <root>/overlap_items/overlap=<name>/<part>.parquet        and overlap_spans, decontamination: one object each
-    <root>/overlap_items/overlap=<name>/job.json              what was compared with what
+    <root>/overlap_items/overlap=<name>/job.json              what was compared with what: its receipt, written last
+    <root>/overlap_items/overlap=<name>/rejects.parquet       records of either side that could not be read
+    <root>/overlap_items/progress/overlap=<name>/...          the driver's record of one under way
 
 A part is named by a digest of what it holds, so a retry overwrites its own objects and nothing else. Names that do not
 fit the layout are never read, written or removed. One driver writes a run at a time: nothing here takes a lock.
@@ -39,6 +41,7 @@ from schemas.overlaps import check_overlap
 
 RUNS_FOLDER = "runs"
 PROGRESS_FOLDER = "progress"
+ORDERS_FOLDER = "orders"
 PART_TABLES = (DOCUMENTS.name, TOKENS.name, REJECTS.name)  # what a run writes
 MADE_TABLES = (SCORES.name, EXTRACTIONS.name, SPANS.name)  # and what is made of it afterwards
 TABLES_BY_RUN = (*PART_TABLES, *MADE_TABLES)
@@ -132,9 +135,19 @@ def overlap_job_path(name: str) -> str:
     return f"{OVERLAP_TABLES[0].name}/overlap={check_overlap(name)}/job.json"
 
 
+def overlap_rejects_path(name: str) -> str:
+    """Where the records lie that an overlap could not compare, relative to the lake's root; absent where all could."""
+    return f"{OVERLAP_TABLES[0].name}/overlap={check_overlap(name)}/rejects.parquet"
+
+
+def overlap_progress(name: str) -> str:
+    """Where the record of an overlap under way lies, a lake in the lake, relative to the lake's root."""
+    return f"{OVERLAP_TABLES[0].name}/{PROGRESS_FOLDER}/overlap={check_overlap(name)}"
+
+
 def orders_path(run_id: str) -> str:
     """Where the orders of a benchmark lie that a run scored, relative to the lake's root."""
-    return f"orders/{check_run_id(run_id)}.parquet"
+    return f"{ORDERS_FOLDER}/{check_run_id(run_id)}.parquet"
 
 
 def ledger_path(run_id: str) -> str:
@@ -180,7 +193,7 @@ class Lake:
         run_folder(table, "any")  # checks the table's name
         folders = (name[:-1] for name in self.storage.list(table) if name.endswith("/"))
         run_ids = (folder.removeprefix(_PARTITION) for folder in folders if folder.startswith(_PARTITION))
-        return [run_id for run_id in run_ids if _is_run_id(run_id)]
+        return [run_id for run_id in run_ids if is_run_id(run_id)]
 
     def orphans(self, run_id: str) -> list[Part]:
         """Tokens parts without a receipt: left by a write that did not finish."""
@@ -194,6 +207,8 @@ class Lake:
         found = [f"{RUNS_FOLDER}/{name}" for name in ledgers if is_temporary(name)]
         for folder in (*(run_folder(table, run_id) for table in TABLES_BY_RUN), progress_folder(run_id)):
             found += [f"{folder}/{name}" for name in self.storage.list(folder) if is_temporary(name)]
+        orders, name = orders_path(run_id).rsplit("/", 1)
+        found += [f"{orders}/{n}" for n in self.storage.list(orders) if n.startswith(f".{name}.") and is_temporary(n)]
         return found
 
     def drop_orphans(self, run_id: str) -> list[str]:
@@ -214,7 +229,7 @@ class Lake:
         """The runs that have a ledger, sorted."""
         names = self.storage.list(RUNS_FOLDER)
         stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-        return sorted(stem for stem in stems if _is_run_id(stem))
+        return sorted(stem for stem in stems if is_run_id(stem))
 
     def read_run(self, run_id: str) -> dict[str, Any]:
         """The ledger of a run.
@@ -248,6 +263,7 @@ class Lake:
         """Remove a run: its scores and receipts first, the ledger last; removing nothing is no error.
 
         Killed half-way it leaves a run marked `interrupted` whose remaining rows are sound, never tokens without cause.
+        Orders of a benchmark under its name stay: they are input, and what is made anew in its place reads them.
         """
         if run_id in self.run_ids():
             self._mark_interrupted(run_id)
@@ -310,7 +326,8 @@ def _repeats(ids: list[npt.NDArray[np.int64]]) -> int:
     return int(every.size - np.unique(every).size)
 
 
-def _is_run_id(name: str) -> bool:
+def is_run_id(name: str) -> bool:
+    """Whether a run can be called so."""
     try:
         check_run_id(name)
     except ValueError:
