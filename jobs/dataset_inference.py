@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.evaluate.output import choose_format
+from jobs.output import choose_format
 from jobs.query import check_lake, check_run
 from operators.blind import COLUMNS, BlindResult, BlindSettings, blind_baseline
+from operators.evaluation.classes import Floats
 from operators.evaluation.dataset_inference import (
+    MIN_DOCUMENTS,
     DatasetInference,
     FalsePositives,
     dataset_inference,
@@ -70,10 +72,23 @@ class InferenceOptions:
         return self.held_out_run or self.run_id
 
     @property
+    def how(self) -> dict[str, Any]:
+        """What the test and the halves take alike."""
+        return {"splits": self.splits, "seed": self.seed, "parity": self.parity}
+
+    @property
     def conditions(self) -> tuple[str, str]:
         """Of the suspect and of the held-out set."""
         alone = self.held_out_run is not None
         return self.suspect or ("true" if alone else _SUSPECT), self.held_out or ("true" if alone else _HELD_OUT)
+
+
+@dataclass
+class HeldOut:
+    """What is known of a held-out set in a run of its own: its scores, and of its halves by the names of scores."""
+
+    features: Features | None = None
+    halves: dict[tuple[str, ...], FalsePositives] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,34 +128,59 @@ def infer(options: InferenceOptions) -> Inference:
     check_lake(options.lake, options.storage_options)
     for run_id in dict.fromkeys((options.run_id, options.second_run)):
         check_run(options.lake, run_id, options.storage_options)
-    how: dict[str, Any] = {"splits": options.splits, "seed": options.seed, "parity": options.parity}
     with reading(options.lake, options.storage_options) as connection:
-        about_runs = tuple(_about_runs(connection, options))
-        sets = _sets(connection, options)
-        features = _features(connection, options, sets)
-        texts = _texts(connection, options, sets)
+        return compare(connection, options, _sets(connection, options))
+
+
+def compare(
+    connection: duckdb.DuckDBPyConnection,
+    options: InferenceOptions,
+    sets: tuple[Documents, Documents],
+    known: HeldOut | None = None,
+) -> Inference:
+    """As `infer`, of the suspect and the held-out documents themselves; conditions in `options` are not read.
+
+    `known` is filled: who compares many sets with one held-out set gives the same to each comparison.
+
+    Raises:
+        ConfigError, ScoreError: as `run_dataset_inference`.
+    """
+    known = known or HeldOut()
+    said = tuple(about_runs(connection, options.run_id, options.second_run))
+    features = _features(connection, options, sets, known)
+    texts = _texts(connection, options, sets)
     suspect, held_out, names, families = _common(*features)
-    about_runs = (*about_runs, *_left_out(options, *features))
     try:
-        result = dataset_inference(suspect, held_out, names=names, **how)
-        draws = min(options.draws, max(1, SPLITS_IN_ALL // options.splits))
-        halves = false_positive_rate(held_out, draws=draws, **how) if draws and len(held_out) >= 8 else None
+        result = dataset_inference(suspect, held_out, names=names, **options.how)
+        halves = _halves(options, held_out, names, known)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     blind, no_blind = _blind(texts, options.seed)
-    return Inference(options, result, families, halves, blind, no_blind, about_runs)
+    return Inference(options, result, families, halves, blind, no_blind, (*said, *_left_out(options, *features)))
+
+
+def _halves(
+    options: InferenceOptions, held_out: Floats, names: tuple[str, ...], known: HeldOut
+) -> FalsePositives | None:
+    """How often halves of the held-out set are told apart; None where it is too small, or nobody asks."""
+    draws = min(options.draws, max(1, SPLITS_IN_ALL // options.splits))
+    if not draws or len(held_out) < 2 * MIN_DOCUMENTS:
+        return None
+    if names not in known.halves:
+        known.halves[names] = false_positive_rate(held_out, draws=draws, **options.how)
+    return known.halves[names]
 
 
 # Reading
 
 
-def _about_runs(connection: duckdb.DuckDBPyConnection, options: InferenceOptions) -> Iterator[str]:
+def about_runs(connection: duckdb.DuckDBPyConnection, first: str, second: str) -> Iterator[str]:
     """Warnings: a run that is not whole, and what two runs do not share.
 
     Raises:
         ConfigError: that is the model or the tokenizer.
     """
-    runs = [options.run_id, options.second_run]
+    runs = [first, second]
     sql = f"select run_id, state, {', '.join(_SAME)} from runs where run_id = $a or run_id = $b"
     rows = connection.sql(sql, params=dict(zip("ab", runs, strict=True))).to_arrow_table()
     by_run = {row["run_id"]: row for row in rows.to_pylist()}
@@ -148,10 +188,10 @@ def _about_runs(connection: duckdb.DuckDBPyConnection, options: InferenceOptions
         if by_run[run_id]["state"] != "finished":
             yield f"warning: run {run_id} is {by_run[run_id]['state']}: only what is scored so far is in these numbers"
     for name in _SAME:
-        first, second = (by_run[run_id][name] for run_id in runs)
-        if first == second:
+        of_first, of_second = (by_run[run_id][name] for run_id in runs)
+        if of_first == of_second:
             continue
-        said = f"{name} of {runs[0]} is {first}, of {runs[1]} {second}"
+        said = f"{name} of {first} is {of_first}, of {second} {of_second}"
         if name in _MUST_BE_SAME:
             raise ConfigError(f"{said}: the sets must be scored by one model, or its scores say nothing about them")
         yield f"warning: {said}: that alone may make the sets differ"
@@ -200,7 +240,10 @@ def _in_both(connection: duckdb.DuckDBPyConnection, options: InferenceOptions, f
 
 
 def _features(
-    connection: duckdb.DuckDBPyConnection, options: InferenceOptions, sets: tuple[Documents, Documents]
+    connection: duckdb.DuckDBPyConnection,
+    options: InferenceOptions,
+    sets: tuple[Documents, Documents],
+    known: HeldOut,
 ) -> tuple[Features, Features]:
     """Scores of both sets; learned ones never, as they were made from labels."""
     asked = {"names": options.scores or None, "families": options.families or None, "references": options.references}
@@ -210,11 +253,14 @@ def _features(
         rows = slice(0, len(sets[0])), slice(len(sets[0]), None)
         first, second = (replace(both, doc_ids=both.doc_ids[part], values=both.values[part]) for part in rows)
         return first, second
-    first, second = (
-        document_features(connection, run_id, some.doc_ids, lake=options.lake, **asked)  # type: ignore[arg-type]
+    suspect, held_out = (
+        known.features
+        if known.features is not None and run_id == options.held_out_run
+        else document_features(connection, run_id, some.doc_ids, lake=options.lake, **asked)  # type: ignore[arg-type]
         for run_id, some in zip((options.run_id, options.held_out_run), sets, strict=True)
     )
-    return first, second
+    known.features = held_out
+    return suspect, held_out
 
 
 def _common(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import math
-import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +17,24 @@ from rich.text import Text
 
 from jobs.dataset_inference import Inference
 from jobs.errors import printable
-from jobs.evaluate.output import warn
+from jobs.output import show_json, show_page, warn, write
 from operators.evaluation.dataset_inference import LEVEL
 
-WIDTH = 100
 _SHOWN = 20  # features of the largest weights; CSV and JSON have all
 _NAME = 40
 
 
 def show(found: Inference, fmt: str, output: Path | None) -> None:
     """Print, or write to `output`."""
-    if fmt == "table" and output is None:
-        print_report(found, Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False))
-        return
     if fmt == "table":
-        file = io.StringIO()
-        print_report(found, Console(file=file, width=WIDTH, no_color=True, highlight=False))
-        content = file.getvalue().encode()
+        show_page(partial(print_report, found), output)
     elif fmt == "csv":
         written = io.BytesIO()
         pacsv.write_csv(feature_rows(found), written)
-        content = written.getvalue()
+        write(written.getvalue(), output)
         warn(notes(found))
     else:
-        content = (json.dumps(report(found), ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
-    if output is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
-    else:
-        output.write_bytes(content)
+        show_json(report(found), output)
 
 
 def report(found: Inference) -> dict[str, Any]:

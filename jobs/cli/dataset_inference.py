@@ -39,7 +39,9 @@ def dataset_inference(
     ] = None,
     family: Annotated[
         list[str] | None,
-        typer.Option("--family", "-F", help="membership, detection, uncertainty, fit. Repeatable (default: all)."),
+        typer.Option(
+            "--family", "-F", help="membership, detection, uncertainty, fit, memorization. Repeatable (default: all)."
+        ),
     ] = None,
     score: ScoreNames = None,
     reference: References = None,

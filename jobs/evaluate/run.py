@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from jobs.evaluate.output import choose_format, show_labelled, show_selection
+from jobs.evaluate.output import show_labelled, show_selection
 from jobs.evaluate.request import (
     EvaluateOptions,
     check_baseline,
@@ -24,6 +24,7 @@ from jobs.evaluate.request import (
     no_classes,
 )
 from jobs.evaluate.results import Labelled, Selection
+from jobs.output import choose_format
 from jobs.query import check_lake, check_run
 from operators.blind import COLUMNS, BlindResult, BlindSettings, blind_baseline
 from operators.evaluation import (

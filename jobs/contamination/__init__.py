@@ -1,0 +1,1 @@
+"""`assay contamination`: request -> sets -> gather -> run -> report."""
