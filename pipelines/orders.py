@@ -9,7 +9,6 @@ The file is written once, whole, before anything is scored, so that a run resume
 
 from __future__ import annotations
 
-import mmap
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -173,13 +172,8 @@ def score_orders(plan: OrdersPlan) -> dict[str, Any]:
 
 
 def _write(plan: OrdersPlan) -> None:
-    """By way of a file beside, so that not even the compressed orders are held in memory where the lake is local."""
+    """By way of a file beside, so that not even the compressed orders are held in memory."""
     with tempfile.TemporaryDirectory(prefix="assay-orders-") as folder:
         path = Path(folder) / "orders.parquet"
         write_orders(path, plan.items.texts, plan.options, plan.facts)
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held,
-            memoryview(held) as view,
-        ):
-            plan.lake.storage.write(plan.path, view)
+        plan.lake.storage.write_file(plan.path, path)

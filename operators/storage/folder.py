@@ -2,7 +2,7 @@
 
 Nothing half-written is ever visible under its own name: locally an object is a temporary file in the same folder,
 synced and renamed; in an object store it is one PUT (or one multipart upload, which also appears whole). The price is
-that an object is held in memory while it is written.
+that an object is held in memory while it is written, unless it is a file already (`write_file`).
 
 What fails on the way to an object store is asked again (`remote`); what fails for good is an `ObjectError`
 (`object_error`), or FileNotFoundError where there is no such object.
@@ -23,10 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from operators.storage.local_file import is_temporary, write_whole
+from operators.storage.local_file import copy_whole, is_temporary, write_whole
 from operators.storage.object_error import ObjectError, failure
 from operators.storage.object_file import ObjectFile
 from operators.storage.remote import ATTEMPTS, mistyped_option, options_for, patiently
+from operators.storage.s3_options import upload_parts
 
 __all__ = ["ObjectError", "Storage", "is_temporary"]
 
@@ -205,6 +206,18 @@ class Storage:
         try:
             self._ask("write", path, lambda: filesystem.pipe_file(full, held))
         except FileNotFoundError as error:  # not the object: what should hold it
+            raise self._failure("write", path, error) from None
+
+    def write_file(self, path: str, local: Path) -> None:
+        """As `write`, of what a local file holds, of which little is in memory at once (64 MiB on the way to S3)."""
+        (filesystem, full), size = self._place(path), local.stat().st_size
+        if self.is_local:
+            self._ask("write", path, lambda: copy_whole(local, Path(full)))
+            return
+        parts = upload_parts(size) if "s3" in filesystem.protocol else {}
+        try:
+            self._ask("write", path, lambda: filesystem.put_file(str(local), full, **parts))
+        except FileNotFoundError as error:
             raise self._failure("write", path, error) from None
 
     def delete(self, path: str) -> None:

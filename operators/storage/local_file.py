@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import uuid
@@ -29,6 +30,19 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def copy_whole(local: Path, path: Path) -> None:
+    """`write_whole` of what the file `local` holds."""
+    if not local.stat().st_size:  # nothing that could be mapped
+        write_whole(path, b"")
+        return
+    with (
+        local.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as data,
+    ):
+        write_whole(path, data)
 
 
 def _sync_folder(folder: Path) -> None:

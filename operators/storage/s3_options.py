@@ -1,5 +1,7 @@
 """What S3-compatible servers need that Amazon's own does not: checksums of bodies only where an operation demands them.
 
+And in how many parts a file is sent.
+
 Clients of 2025 and later ask for a checksum with every answer. Many servers send that of the whole object with a part
 of it, and each read of a range fails with `FlexibleChecksumError`. The price: with those servers it is TLS, Parquet's
 page checksums and the formats' own that notice a damaged answer.
@@ -18,6 +20,7 @@ from typing import Any
 
 CHECKSUMS = ("response_checksum_validation", "request_checksum_calculation")
 _WHEN_REQUIRED = "when_required"
+PART_BYTES, _AT_ONCE, _MOST_PARTS = 16 << 20, 4, 10_000  # s3fs itself would hold ten parts of 50 MiB
 _AMAZON = re.compile(r"://[^/?#]*\.amazonaws\.com(?:\.cn)?(?::\d+)?(?:[/?#]|$)")
 
 
@@ -35,6 +38,11 @@ def with_checksums(options: Mapping[str, Any]) -> dict[str, Any]:
     given = _mapping(options, "config_kwargs")
     unsaid = {name for name in CHECKSUMS if not (f"AWS_{name.upper()}" in os.environ or name in profile)}
     return {**options, "config_kwargs": {**dict.fromkeys(sorted(unsaid), _WHEN_REQUIRED), **given}}
+
+
+def upload_parts(size: int) -> dict[str, int]:
+    """How s3fs is to send a file of so many bytes: 64 MiB of it in memory, unless it is larger than 160 GB."""
+    return {"chunksize": max(PART_BYTES, -(-size // _MOST_PARTS)), "max_concurrency": _AT_ONCE}
 
 
 def _endpoint(options: Mapping[str, Any], profile: Mapping[str, Any]) -> str | None:

@@ -1,7 +1,8 @@
 """Checks a lake against everything it promises, and changes nothing. An empty list of faults means sound.
 
     run -> ledger, layout -> each documents part -> its tokens part -> rejects -> ids and records across parts -> totals
-        -> scores of the run as it is now; and of the lake: names that belong to no run, counts of corpora
+        -> scores, windows and spans of the run as it is now, orders that it scored; and of the lake: names that belong
+        to no run, counts of corpora, overlaps
 
 Reads every byte once, one part at a time (tokens by row group), with Parquet's page checksums on. What must be unique
 across parts is compared in passes over ranges of hashes, so memory stays bounded however many documents a run has; the
@@ -22,6 +23,9 @@ from operators.verify.faults import BROKEN, Fault, Kind
 from operators.verify.frequencies import frequency_faults
 from operators.verify.layout import Expected, all_run_ids, layout_faults, ledger_findings, lost_faults
 from operators.verify.leftovers import Repair, repair
+from operators.verify.memorization import memorization_faults
+from operators.verify.orders import lost_order_faults, order_faults
+from operators.verify.overlaps import overlap_faults
 from operators.verify.records import repeated_documents, repeated_records
 from operators.verify.rejects import reject_faults
 from operators.verify.scores import score_faults
@@ -42,10 +46,10 @@ def verify(lake: Lake, run_id: str | None = None) -> list[Fault]:
     if run_id is not None:
         return list(_run_faults(lake, check_run_id(run_id)))
     run_ids = all_run_ids(lake)
-    faults = list(lost_faults(lake, run_ids))
+    faults = [*lost_faults(lake, run_ids), *lost_order_faults(lake, run_ids)]
     for each in run_ids:
         faults += _run_faults(lake, each)
-    return [*faults, *frequency_faults(lake)]
+    return [*faults, *frequency_faults(lake), *overlap_faults(lake)]
 
 
 def _run_faults(lake: Lake, run_id: str) -> Iterator[Fault]:
@@ -73,3 +77,5 @@ def _run_faults(lake: Lake, run_id: str) -> Iterator[Fault]:
     yield from repeated_records(lake, run_id, readable, totals["documents"] + totals["rejects"])
     yield from (Fault(kind, run_id, where, message) for kind, message in ledger_findings(ledger, run_id, totals))
     yield from score_faults(lake, run_id)
+    yield from memorization_faults(lake, run_id)
+    yield from order_faults(lake, run_id, ledger)

@@ -46,6 +46,17 @@ def test_an_object_is_read_back_replaced_and_deleted(storage: Storage) -> None:
         storage.read("a/b.bin")
 
 
+def test_a_file_is_written_as_it_is(storage: Storage, tmp_path: Path) -> None:
+    for content in (b"one", b"", bytes(3 << 20)):
+        (tmp_path / "local").write_bytes(content)
+        storage.write_file("a/b", tmp_path / "local")
+        assert storage.read("a/b") == content
+    with pytest.raises(FileNotFoundError):
+        storage.write_file("a/b", tmp_path / "nowhere")
+    assert storage.list("a") == ["b"]
+    assert storage.read("a/b") == bytes(3 << 20)
+
+
 def test_listing_names_files_and_folders_and_never_fails_on_what_is_not_there(storage: Storage) -> None:
     assert storage.list("a") == []
     for path in ("a/2", "a/1", "a/c/3", "b/4"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import traceback
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 import s3
 import s3fs
 
-from operators.storage import ObjectError, Storage, remote
+from operators.storage import ObjectError, Storage, remote, s3_options
 
 Requests = list[tuple[str, dict[str, Any]]]
 
@@ -221,3 +222,17 @@ def test_credentials_may_come_from_the_environment(
         assert Storage(storage.root).read("x") == b"1"
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_file_is_sent_in_parts_and_is_whole_or_not_there(
+    storage: Storage, requests: Requests, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(s3_options, "PART_BYTES", 5 << 20)
+    (tmp_path / "x").write_bytes(data := os.urandom(11 << 20))
+    storage.write_file("t/x", tmp_path / "x")
+    assert [arguments["PartNumber"] for method, arguments in requests if method == "upload_part"] == [1, 2, 3]
+    assert storage.read("t/x") == data
+    for content in (b"", b"short"):
+        (tmp_path / "x").write_bytes(content)
+        storage.write_file("t/x", tmp_path / "x")
+        assert storage.read("t/x") == content

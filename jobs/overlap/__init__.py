@@ -1,0 +1,1 @@
+"""`assay overlap`: flags -> run -> report."""
