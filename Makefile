@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: install demo test check lint bench clean
+.PHONY: install demo demo-contaminate test check lint bench clean
 
 install: $(VENV)/.installed
 
@@ -18,6 +18,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # The main job on real text, with the answer shown.
 demo: install
 	$(BIN)/assay demo
+
+# A benchmark planted in training text 1, 4 and 16 times, and what finds it.
+demo-contaminate: install
+	$(BIN)/assay demo --contaminate
 
 test: install
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q

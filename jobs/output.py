@@ -22,8 +22,10 @@ def choose_format(asked: str | None, output: Path | None) -> str:
     """`table`, `csv` or `json`: what is asked for, else what the file's name ends in, else a table.
 
     Raises:
-        ConfigError: the two contradict each other.
+        ConfigError: the two contradict each other, or the file's folder is not there.
     """
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"--output: there is no folder {str(output.parent)!r}")
     of_file = None if output is None else _BY_SUFFIX.get(output.suffix.lower())
     if output is not None and None not in (asked, of_file) and asked != of_file:
         raise ConfigError(

@@ -40,6 +40,8 @@ QUERY_SIDE = {
     "detectors",
     "frequencies",
     "blind",
+    "contamination",
+    "memorization",
     "repeats",
 }  # and what lies below
 

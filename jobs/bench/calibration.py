@@ -4,7 +4,8 @@
 
     interval   covers the truth in 93 to 97 % of the samples; of the TPR in 93 % or more, since that one is conservative
     p-value    uniform where there is nothing to find (Kolmogorov-Smirnov, p of at least 0.01); of several splits
-               combined, which is conservative, below 0.05 in no more than 5 %
+               combined, which is conservative, below 0.05 in no more than 5 %; of orders of a benchmark's items
+               (`order_worlds`) uniform by permutation within its steps, and in no more than 5 % by the fitted tail
     selection  false share at most what was asked for
 
 Where it says at most, two standard errors of the simulation are allowed for. Samples are drawn from a fixed seed, so a
@@ -15,15 +16,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
-from jobs.bench import worlds
+from jobs.bench import order_worlds, verdicts, worlds
 from jobs.bench.measure import record, show
 from operators.evaluation import (
+    Floats,
     auroc_interval,
     auroc_p_value,
     benjamini_hochberg,
@@ -32,6 +34,7 @@ from operators.evaluation import (
     tpr_at_fpr_interval,
 )
 from operators.evaluation.dataset_inference import dataset_inference
+from operators.evaluation.exchangeability import Exchangeability, exchangeability
 
 ENOUGH_DRAWS = 1000  # fewer are not judged: two standard errors of a coverage would be wider than its band
 SIZES = (50, 500)
@@ -47,7 +50,8 @@ Kind = Literal["auroc", "tpr", "uniform", "at most"]
 
 @dataclass(frozen=True)
 class Check:
-    """One promise: `value` is to lie in `low` to `high`; `error` is its standard error. `n`: documents of a class."""
+    """One promise: `value` is to lie in `low` to `high`; `error` is its standard error. `n`: documents of a class, or
+    items of a benchmark that is tested as a whole."""
 
     kind: Kind
     name: str
@@ -56,6 +60,11 @@ class Check:
     error: float
     low: float = 0.0
     high: float = 1.0
+    is_whole: bool = False
+
+    @property
+    def sample(self) -> str:
+        return f"{self.n} items" if self.is_whole else f"{self.n} + {self.n}"
 
     @property
     def is_met(self) -> bool:
@@ -73,7 +82,7 @@ def bench_calibration(draws: int, seed: int) -> None:
     checks = list(run_checks(draws, seed))
     enough = draws >= ENOUGH_DRAWS
     rows = [
-        [c.name, f"{c.n} + {c.n}", f"{c.value:.3f}", f"{c.error:.3f}" if c.error else "", c.wanted, _verdict(c, enough)]
+        [c.name, c.sample, f"{c.value:.3f}", f"{c.error:.3f}" if c.error else "", c.wanted, _verdict(c, enough)]
         for c in checks
     ]
     columns = ["promise", "documents", "found", "+-", "wanted", "verdict"]
@@ -109,6 +118,9 @@ def run_checks(draws: int, seed: int) -> Iterator[Check]:
         yield from _conformal(draws, n, seed)
         yield from _dataset_inference(draws, n, seed)
         yield from _selection(draws, n, seed)
+        yield from _verdicts(draws, n, seed)
+        yield from _orders(draws, n, seed)
+    yield from _orders_of_a_model(draws, seed)
 
 
 def _coverage(kind: Kind, name: str, n: int, covered: Sequence[bool]) -> Check:
@@ -198,5 +210,52 @@ def _selection(draws: int, n: int, seed: int) -> Iterator[Check]:
             yield _at_most(f"false among selected, BH at {fdr:.0%}, {world.name}", n, false_shares, fdr)
 
 
+def _verdicts(draws: int, n: int, seed: int) -> Iterator[Check]:
+    alarms = [float(alarm) for alarm in verdicts.false_alarms(draws, n, seed)]
+    name = f"any of {verdicts.BENCHMARKS} unseen benchmarks contaminated"
+    yield _at_most(name, n, alarms, verdicts.ALPHA)
+
+
 def _false_share(selected: Any, members: Any) -> float:
     return float((selected & ~members).sum() / max(1, selected.sum()))
+
+
+def _orders(draws: int, n: int, seed: int) -> Iterator[Check]:
+    """Benchmarks of n items in no order; shards are skewed and unequal, which the t-test does not promise to bear."""
+    for world, sign in (("gains", 1), ("losses", -1)):
+        tests = [_order_test(sums) for sums in order_worlds.pair_sums(draws, n, seed, sign=sign)]
+        yield _whole(_uniform(f"p of the order, permutations, {world}", n, _smoothed(tests, n, seed)))
+        tails = _below([test.p_tail for test in tests])
+        yield _whole(_at_most(f"p of the order <= 0.05, fitted tail, {world}", n, tails, 0.05))
+    tied = [_order_test(sums).p_permutation for sums in order_worlds.pair_sums(draws, n, seed, grid=order_worlds.GRID)]
+    yield _whole(_at_most("p of the order <= 0.05, permutations, tied", n, _below(tied), 0.05))
+
+
+def _orders_of_a_model(draws: int, seed: int) -> Iterator[Check]:
+    """The same of a model that was trained on texts of this kind, and on none of these."""
+    n = order_worlds.MODEL_SHARDS * order_worlds.MODEL_SHARD_ITEMS
+    tests = [_order_test(sums) for sums in order_worlds.model_sums(draws, seed)]
+    yield _whole(_uniform("p of the order, permutations, clean model", n, _smoothed(tests, n, seed)))
+    for name, found in (("t over shards", [t.p_t for t in tests]), ("fitted tail", [t.p_tail for t in tests])):
+        yield _whole(_uniform(f"p of the order, {name}, clean model", n, [p for p in found if p is not None]))
+    below = _below([test.p_permutation for test in tests])
+    yield _whole(_at_most("p of the order <= 0.05, permutations, clean model", n, below, 0.05))
+
+
+def _whole(check: Check) -> Check:
+    return replace(check, is_whole=True)
+
+
+def _smoothed(tests: Sequence[Exchangeability], n: int, seed: int) -> list[float]:
+    """Exact p-values, each moved to a random place within the step that it stands for: without ties these are uniform,
+    and steps are not taken for a fault."""
+    within = np.random.default_rng([seed, n, len(tests)]).random(len(tests))
+    return [test.p_permutation - u * test.resolution for test, u in zip(tests, within, strict=True)]
+
+
+def _below(p_values: Sequence[float | None]) -> list[float]:
+    return [float(p is not None and p <= 0.05) for p in p_values]
+
+
+def _order_test(sums_SP: Floats) -> Exchangeability:
+    return exchangeability(sums_SP, np.ones(sums_SP.shape, dtype=np.int64))

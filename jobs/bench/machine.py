@@ -15,7 +15,7 @@ from pathlib import Path
 # Packages that a speed or a result may depend on.
 _PACKAGES = (
     *("corpus-assay", "torch", "triton", "transformers", "tokenizers", "numpy", "pyarrow", "duckdb", "ray"),
-    *("lm-eval", "minicons"),
+    *("lm-eval", "minicons", "datatrove", "spacy"),
 )
 
 

@@ -72,7 +72,10 @@ def peak_extra_bytes(prepare: Callable[..., Callable[[], Any]], *args: Any) -> i
     """
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return int(pool.apply(_peak, (prepare, args)))
+        peak = int(pool.apply(_peak, (prepare, args)))
+        pool.close()  # killed, the process would leave its semaphores (a progress bar's lock) to be warned about
+        pool.join()
+    return peak
 
 
 def _peak(prepare: Callable[..., Callable[[], Any]], args: tuple[Any, ...]) -> int:

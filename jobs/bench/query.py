@@ -6,9 +6,9 @@ The statistics only have the shape of real ones (skewed entropies, a hundredth o
 speed depends on the lengths of documents and the number of different values, not on what the text says. Lengths are
 log-normal around 250 tokens, and one document in ten thousand has 100,000.
 
-A second, smaller lake holds a document of a million tokens. Scores that rank tokens hold each document's in a list, so
-it shows what one document can cost; memory beyond that follows the tokens of the run, which `assay scores` takes by
-ranges of doc_id.
+A second, smaller lake holds a document of a million tokens. Scores that rank tokens or look for runs of them hold lists
+of each document's, so it shows what one can cost; memory beyond that follows the tokens of the run, which
+`assay scores` takes by ranges of doc_id.
 """
 
 from __future__ import annotations
@@ -34,10 +34,14 @@ LONG_TOKENS, LONG_SHARE = 100_000, 1e-4
 MEDIAN_TOKENS, SPREAD = 250, 0.8  # of the log-normal lengths; the spread is that of their logarithm
 TOKEN_BYTES = 5
 
+LEAST_RUN = 10  # tokens of a stretch that is told: made-up ranks seldom have longer ones
 LONGEST, AROUND_IT = 1_000_000, 0.25  # tokens of the long document, and of the others beside it, as a share of these
 
 _MEMBERSHIP = ("loss", "zlib", "min_k", "min_k_plus_plus", "max_k", "surp", "max_renyi", "polarized_distance")
-_RANKING = ("min_k", "min_k_plus_plus", "min_k, seven ratios", "membership, one scan")
+_IN_LISTS = (
+    *("min_k", "min_k_plus_plus", "min_k, seven ratios", "membership, one scan"),
+    *("longest_run", "rank_1_runs"),
+)
 _WHERE = f"where run_id = '{RUN}'"
 
 Ints = npt.NDArray[np.int64]
@@ -61,7 +65,7 @@ def bench_query(n_tokens: int, rounds: int) -> None:
         peaks = {name: peak_extra_bytes(_prepare, lake, sql) for name, sql in questions.items()}
         longest = min(LONGEST, n_tokens // 2)
         make_lake(long_lake, int(longest * (1 + AROUND_IT)), longest=longest)
-        long_peaks = {name: peak_extra_bytes(_prepare, long_lake, questions[name]) for name in _RANKING}
+        long_peaks = {name: peak_extra_bytes(_prepare, long_lake, questions[name]) for name in _IN_LISTS}
     floor = timings["plain GROUP BY"]
     rows, report = [], {}
     for name, timing in timings.items():
@@ -95,9 +99,9 @@ def _questions() -> dict[str, str]:
 
     cards = load_scores()
 
-    def of_tokens(name: str, columns: str = "score") -> str:
+    def of_tokens(name: str, columns: str = "score", **chosen: Any) -> str:
         card = cards[name]
-        values = card.bind(run_id=RUN)
+        values = card.bind(run_id=RUN, **chosen)
         sql = card.body
         for parameter in card.parameters:
             sql = sql.replace(f"${parameter.name}", literal(values[parameter.name]))
@@ -114,6 +118,9 @@ def _questions() -> dict[str, str]:
         "min_k_window": of_tokens("min_k_window"),
         "membership, one scan": of_tokens("all_scores", ", ".join(_MEMBERSHIP)),
         "all scores, one scan": of_tokens("all_scores", ", ".join(together)),
+        "longest_run": of_tokens("longest_run"),
+        "rank_1_runs": of_tokens("rank_1_runs", "n_tokens, logprob_sum", least=LEAST_RUN),
+        "extraction": of_tokens("extraction", "n_greedy, is_extractable::int as is_extractable, logprob_sampled"),
         "rolled-up scores, one scan": of_tokens("all_scores", ", ".join(rolled_up)),
         "rolled-up scores, kept": f"""
             select {", ".join(f'{rollup} as "{name}"' for name, rollup in rolled_up.items())}

@@ -27,6 +27,7 @@ _CUDA = {"device": "cuda", "shape": "1b", "hardware": ("h100", "h200")}
 _CUDA_NEEDS = "a CUDA device, an H100 or H200"
 _HARNESS = "lm-evaluation-harness, batch 1"
 _LOOP = "research loop, with ranks"
+_BENCH = "the extra bench"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,17 @@ def _calibration(says: str, path: tuple[str, ...], sense: Sense, limit: float) -
     return Target(f"Calibration: {says}", "calibration", path, sense, limit, "", {"enough": True}, "1,000 samples")
 
 
+def _extraction(says: str, path: tuple[str, ...], sense: Sense, limit: float = 0.0, unit: str = "") -> Target:
+    where = {"dtype": "float32"}
+    return Target(f"Extraction: {says}", "extraction", path, sense, limit, unit, where, "the demo, in float32")
+
+
+def _overlap(
+    says: str, path: tuple[str, ...], sense: Sense, limit: float, unit: str = "", needs: str = "1 GB of text"
+) -> Target:
+    return Target(f"Overlap: {says}", "overlap", path, sense, limit, unit, {"size": 10**9, "n": 13}, needs)
+
+
 TARGETS = (
     _cuda("scoring full-length rows, of the bare compiled forward", ("ratios", "full rows of bare"), "at least", 0.90),
     _cuda("useful tokens/s on mixed lengths, of the bare forward", ("ratios", "mixed of bare"), "at least", 0.85),
@@ -87,11 +99,13 @@ TARGETS = (
     _cuda("model FLOP utilisation, full-length rows", ("mfu", "assay, full rows"), "stated"),
     *(_cpu("useful tokens/s, of the bare forward", shape, "bare forward", 0.80) for shape in ("gpt2-small", "wide")),
     *(_cpu("against the research loop, same columns", shape, _LOOP, 2.2) for shape in ("gpt2-small", "wide")),
-    *(_cpu(f"against {_HARNESS}", shape, _HARNESS, 1.15, "the extra bench") for shape in ("gpt2-small", "wide")),
+    *(_cpu(f"against {_HARNESS}", shape, _HARNESS, 1.15, _BENCH) for shape in ("gpt2-small", "wide")),
     Target("CPU: memory flat over 20 M tokens, last quarter over first", "memory", ("growth",), "at most", 0.01, "",
            {"enough": True}, "20 M tokens"),
     Target("Query: Min-K%", "query", ("min_k", "mtokens"), "at least", 30, " M tokens/s"),
     Target("Query: all membership scores", "query", ("membership, one scan", "mtokens"), "at least", 8, " M tokens/s"),
+    Target("Query: runs of greedy tokens", "query", ("rank_1_runs", "mtokens"), "at least", 5, " M tokens/s"),
+    Target("Query: windows of extraction", "query", ("extraction", "mtokens"), "at least", 5, " M tokens/s"),
     Target("Storage: core columns", "storage", ("compact", "bytes"), "at most", 6.6, " bytes a token"),
     *(_calibration(*promise) for promise in (
         ("95 % intervals of the AUROC, least coverage", ("auroc_coverage", "lowest"), "at least", 0.93),
@@ -99,6 +113,22 @@ TARGETS = (
         ("95 % intervals of the TPR at an FPR, least coverage", ("tpr_coverage", "lowest"), "at least", 0.93),
         ("p-values where nothing is to be found, least p of uniformity", ("uniform", "lowest_p"), "at least", 0.01),
         ("false shares, of what was asked for and 2 errors", ("at_most", "largest_of_allowed"), "at most", 1.0),
+    )),
+    *(_extraction(*promise) for promise in (
+        ("windows tried against generation", ("windows",), "at least", 2000, " windows"),
+        ("windows that ranks and generation judge alike", ("alike",), "at least", 1.0),
+        ("windows that generation leaves where ranks say", ("alike_to_the_token",), "at least", 1.0),
+        ("sampled suffixes, least p times windows", ("lowest_p",), "at least", 1e-3),
+        ("time of generation over that of scoring", ("generation_over_scoring",), "stated", 0, "x"),
+    )),
+    *(_overlap(*promise) for promise in (
+        ("planted n-grams found in 1 GB", ("ray", "recall"), "at least", 1.0),
+        ("matches that were planted, of all in 1 GB", ("ray", "precision"), "at least", 1.0),
+        ("1 GB of text on two cores, whole command", ("ray", "median_s"), "at most", 60, " s"),
+        ("1 GB of text on two cores, memory of all processes", ("ray", "peak_mib"), "at most", 2048, " MiB"),
+        ("1 GB of text on one core, inline, whole command", ("inline", "median_s"), "at most", 60, " s"),
+        ("1 GB of text on one core, inline, memory", ("inline", "peak_mib"), "at most", 512, " MiB"),
+        ("against datatrove, one core", ("compared", "assay_is_faster_by", "1 core"), "at least", 3, "x", _BENCH),
     )),
     Target("`assay demo` after installation", "first-use", ("demo_s",), "at most", 180, " s"),
     Target("`assay --help`", "first-use", ("help_s",), "at most", 0.3, " s"),
@@ -149,7 +179,9 @@ def _at(results: Any, path: tuple[str, ...]) -> float | None:
 
 def shown(value: float, unit: str) -> str:
     """A number as the table prints it: three significant digits, percent where it has no unit."""
-    return f"{value:.1%}" if not unit else f"{value:,.3g}{unit}"
+    if not unit:
+        return f"{value:.1%}"
+    return f"{value:,.0f}{unit}" if value >= 1000 else f"{value:.3g}{unit}"
 
 
 def lines_of(text: str) -> list[Line]:

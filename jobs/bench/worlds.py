@@ -30,7 +30,7 @@ class World:
 
     def samples(self, draws: int, n: int, seed: int) -> Floats:
         """Scores `[R, 2N]`, positives first."""
-        scores_RN = _generator(self.name, n, seed).normal(size=(draws, 2 * n))
+        scores_RN = numbers(self.name, n, seed).normal(size=(draws, 2 * n))
         scores_RN[:, :n] += self.shift
         return self.rounded(scores_RN)
 
@@ -75,14 +75,14 @@ def labels(n: int) -> Floats:
 
 def pairs(draws: int, n: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
     """Two scores `[2N]` of the same documents that tell the classes apart equally well, and agree in part."""
-    shared, first, second = _generator("pairs", n, seed).normal(size=(3, draws, 2 * n))
+    shared, first, second = numbers("pairs", n, seed).normal(size=(3, draws, 2 * n))
     shared[:, :n] += 1.0
     yield from zip(shared + first, shared + second, strict=True)
 
 
 def feature_sets(draws: int, n: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
     """Two sets of documents `[N, F]` drawn alike: correlated, skewed, heavy-tailed, tied, partly undefined scores."""
-    generator = _generator("features", n, seed)
+    generator = numbers("features", n, seed)
     for _ in range(draws):
         normal = generator.normal(size=(2 * n, 4))
         features = np.column_stack(
@@ -102,12 +102,13 @@ def to_select_from(
     world: World, draws: int, n: int, seed: int
 ) -> Iterator[tuple[Floats, Floats, npt.NDArray[np.bool_]]]:
     """Scores of `N` held-out documents and of `ASKED` in question, and which of these are members."""
-    generator = _generator(f"{world.name}, selection", n, seed)
+    generator = numbers(f"{world.name}, selection", n, seed)
     members = np.arange(ASKED) < MEMBERS
     for _ in range(draws):
         asked = generator.normal(size=ASKED) + world.shift * members
         yield world.rounded(generator.normal(size=n)), world.rounded(asked), members
 
 
-def _generator(name: str, n: int, seed: int) -> np.random.Generator:
+def numbers(name: str, n: int, seed: int) -> np.random.Generator:
+    """Random numbers of one world and size."""
     return np.random.default_rng([seed, n, zlib.crc32(name.encode())])

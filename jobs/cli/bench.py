@@ -53,6 +53,28 @@ def query(
         bench_query(tokens, rounds)
 
 
+@bench.command(epilog=example("assay bench overlap", "assay bench overlap --size 1GB --items 20000 --compared 40MB"))
+def overlap(
+    size: Annotated[str, typer.Option(help="Text of the corpus that is made: 20MB, 1GB.")] = "20MB",
+    items: Annotated[int, typer.Option(help="Benchmark items; half of them may be planted.", min=40)] = 2000,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="inline (1 core), ray (2). Repeatable (default: both).")
+    ] = None,
+    ngram: Annotated[int, typer.Option(help="Words of an n-gram.", min=10)] = 13,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 1,
+    compared: Annotated[str, typer.Option(help="The share that datatrove reads too, where it is installed.")] = "2MB",
+    peers: Annotated[bool, typer.Option(help="Also datatrove, where installed.")] = True,
+    seed: Annotated[int, typer.Option(help="Of text and items.", min=0)] = 0,
+) -> None:
+    """Whether `assay overlap` finds each planted n-gram, nothing else (else exit code 1); speed, memory, datatrove."""
+    with errors():
+        from jobs.bench.overlap.run import bench_overlap
+        from jobs.bench.overlap.variants import CORES
+
+        if not bench_overlap(size, items, engine or tuple(CORES), ngram, rounds, compared, peers, seed):
+            raise typer.Exit(1)
+
+
 @bench.command(epilog=example("assay bench storage"))
 def storage(
     folder: Annotated[Path, typer.Option(help="The demo's folder: real text and a trained model.")] = Path(
@@ -75,6 +97,38 @@ def products(
         from jobs.bench.products import bench_products
 
         bench_products(rounds)
+
+
+@bench.command(
+    epilog=example(
+        "assay bench extraction", "assay bench extraction --lake lake --run-id monday-windows --windows 20000"
+    )
+)
+def extraction(
+    folder: Annotated[
+        Path, typer.Option(help="The demo's folder, whose texts are scored in windows where no --lake is given.")
+    ] = Path("assay-demo"),
+    lake: Annotated[str | None, typer.Option(help="Lake with a run of strict windows.")] = None,
+    run_id: Annotated[
+        list[str] | None, typer.Option(help="That run (--transform windows); repeatable, for other offsets.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Its model, where that lies elsewhere now.")] = None,
+    windows: Annotated[int, typer.Option(help="Windows to try, of whole documents.", min=1)] = 5000,
+    sampled: Annotated[int, typer.Option(help="Windows to sample continuations of.", min=1)] = 8,
+    draws: Annotated[int, typer.Option(help="Continuations of each.", min=1)] = 2000,
+    temperature: Annotated[
+        float, typer.Option(help="Of sampling by stored lists, beside plain sampling.", min=0.01, max=100)
+    ] = 0.8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Extraction by ranks against real generation: the same windows, greedy and sampled; how long either takes."""
+    with errors():
+        from jobs.bench.extraction.run import bench_extraction
+
+        bench_extraction(
+            folder, lake, run_id or (), model, most=windows, sampled=sampled, draws=draws, temperature=temperature,
+            device=device,
+        )  # fmt: skip
 
 
 @bench.command(epilog=example("assay bench calibration", "assay bench calibration --quick"))

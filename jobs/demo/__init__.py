@@ -1,1 +1,1 @@
-"""What `assay demo` stands on: real text whose membership is known, and a small model trained on half of it."""
+"""What `assay demo` stands on: text whose membership is known, and small models trained on half of it."""

@@ -9,6 +9,8 @@ least surprising passages, and queries to try next.
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +81,15 @@ def run_demo(folder: Path, seed: int, engine: str) -> list[Evaluation]:
     corpus = build_corpus(folder, seed=seed)
     _say_corpus(corpus, console)
     model, reference, lake = folder / "model", folder / "reference", folder / "lake"
-    _say_training(_train("training", corpus.path, model, seed), console)
-    _train("training another", corpus.background, reference, seed, steps=REFERENCE_STEPS, tokenizer_from=model)
+    say_training(train_with_bar("training", corpus.path, model, seed), console)
+    train_with_bar("training another", corpus.background, reference, seed, steps=REFERENCE_STEPS, tokenizer_from=model)
     score_all(corpus.path, corpus.background, model, reference, lake, engine, lambda said: console.print(Text(said)))
     _keep_scores(lake)
     result = evaluate_run(lake)
     console.print()
     print_labelled(result, Console(width=None if console.is_terminal else WIDTH, highlight=False))
     _print_passages(lake, RUN, console)
-    _print_queries(lake, console)
+    print_queries(lake, QUERIES, console)
     return list(result.evaluations)
 
 
@@ -96,9 +98,10 @@ def _say_corpus(corpus: CorpusInfo, console: Console) -> None:
     console.print(Text(f"corpus: fragments of this Python's own standard library in {where}"))
 
 
-def _train(what: str, corpus: Path, folder: Path, seed: int, **recipe: Any) -> TrainingInfo:
+def train_with_bar(what: str, corpus: Path, folder: Path, seed: int, **recipe: Any) -> TrainingInfo:
     """Train with a bar on a terminal; in a log, silence until it is done."""
-    bar = Bar(TextColumn(what), BarColumn(), TextColumn("{task.description}"), transient=True)
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.description}"))
+    bar = Bar(*columns, transient=True, disable=not Console().is_terminal)
     with bar:
         task = bar.add_task("", total=1.0)
 
@@ -109,7 +112,7 @@ def _train(what: str, corpus: Path, folder: Path, seed: int, **recipe: Any) -> T
         return train(corpus, folder, seed=seed, on_progress=advance, **recipe)
 
 
-def _say_training(info: TrainingInfo, console: Console) -> None:
+def say_training(info: TrainingInfo, console: Console) -> None:
     if info.reused:
         console.print(Text(f"model: {info.folder}, trained before ({info.parameters:,} parameters)"))
         return
@@ -150,11 +153,12 @@ def _passage(row: dict[str, Any]) -> Text:
     return Text.assemble((f"  {row['mean']:7.2f} nats/token  {truth:9} ", "cyan"), (shown, ""))
 
 
-def _print_queries(lake: Path, console: Console) -> None:
+def print_queries(lake: Path, queries: Iterable[tuple[str, str]], console: Console) -> None:
+    """Three questions, each as a command with its answer."""
     console.print("\nThree questions to ask next", style="bold")
-    for question, sql in QUERIES:
+    for question, sql in queries:
         one_line = " ".join(sql.split())
-        console.print(Text(f'\n# {question}\nassay sql {lake} "{one_line}"'))
+        console.print(Text(f'\n# {question}\nassay sql {shlex.quote(str(lake))} "{one_line}"'))
         console.print(_rows_table(query(str(lake), sql).slice(0, 10)))
 
 

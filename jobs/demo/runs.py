@@ -38,9 +38,9 @@ def score_all(corpus: Path, background: Path, model: Path, reference: Path, lake
     columns = {"id_column": "id", "label_column": "label", "domain_column": "domain", "keep_columns": KEPT}
     base = {"input": (str(corpus),), "lake": str(lake), **columns}
     groups = ("extremes", "renyi")  # what max_renyi, max_prob_gap and modified_entropy read
-    _score({**base, "model": str(model), "run_id": RUN, "engine": engine, "features": groups}, say)
+    score_run({**base, "model": str(model), "run_id": RUN, "engine": engine, "features": groups}, say)
     for fields in _companions(base, lake, reference):
-        _score(fields, say)
+        score_run(fields, say)
     _count(background, model, lake, say)
 
 
@@ -51,7 +51,8 @@ def _companions(base: Mapping[str, Any], lake: Path, reference: Path) -> Iterato
         yield inherited(fields)
 
 
-def _score(fields: Mapping[str, Any], say: Say) -> None:
+def score_run(fields: Mapping[str, Any], say: Say) -> None:
+    """Make the run of these fields unless it is there; one of another corpus or model is replaced."""
     from pipelines.plan import make_plan
     from pipelines.previous import ResumeError
     from pipelines.score import score_corpus

@@ -233,6 +233,16 @@ def _train(
     )
 
 
+def train_tokenizer(texts_path: Path, folder: Path, settings: Settings = SETTINGS) -> Path:
+    """Train a tokenizer on every text of a JSONL file into `folder`, for `train(..., tokenizer_from=folder)`.
+
+    For a corpus that repeats itself: trained on that, the tokenizer would cut what is repeated into fewer pieces.
+    """
+    with texts_path.open(encoding="utf-8") as lines:
+        _train_tokenizer([json.loads(line) for line in lines], settings).save_pretrained(folder)
+    return folder
+
+
 def _load_tokenizer(folder: Path) -> Any:
     from transformers import PreTrainedTokenizerFast
 

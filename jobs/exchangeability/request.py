@@ -21,5 +21,10 @@ class ExchangeabilityOptions:
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
+    def is_specific(self) -> bool:
+        """Whether it says how the orders are made or scored."""
+        return bool(self.orders or self.scoring or self.overwrite)
+
+    @property
     def orders_run(self) -> str:
         return self.run_id or f"{self.benchmark_run}-orders"

@@ -34,6 +34,8 @@ def run_exchangeability(
         RunError, ObjectError: it ran and failed.
     """
     chosen = choose_format(fmt, output)
+    if only_test and (options.is_specific or dry_run):
+        raise ConfigError("--only-test: the run is tested as it was made; leave out the flags that say how to make it")
     check_lake(options.lake, options.storage_options)
     if not only_test:
         plan = _planned(options)
@@ -61,7 +63,10 @@ def _planned(options: ExchangeabilityOptions) -> OrdersPlan:
         options.lake, options.benchmark_run, options.orders_run, options.orders, options.scoring,
         options.overwrite is not None, options.storage_options,
     )  # fmt: skip
-    return plan_orders(job)
+    try:
+        return plan_orders(job)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--base-run", "--benchmark-run")) from None
 
 
 def _score(plan: OrdersPlan) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jobs.commands import score_command
 from operators.memorization.search import Search
 from operators.memorization.windows_runs import WindowsRun
 from operators.scores.missing import transformed_run_id
@@ -54,7 +55,7 @@ def _score(lake: str, run_id: str, spec: str, name: str, more: str) -> str:
     )
 
 
-def missing_lists(run_id: str, search: Search, ledger: Mapping[str, Any]) -> Iterator[Lack]:
+def missing_lists(lake: str, run_id: str, search: Search, ledger: Mapping[str, Any]) -> Iterator[Lack]:
     """(n, p)-extraction in the document's context under a top-k, where the run's lists do not hold it."""
     if not search.top_k:
         return
@@ -67,8 +68,9 @@ def missing_lists(run_id: str, search: Search, ledger: Mapping[str, Any]) -> Ite
         why = f"the run's lists hold {length} tokens, sampling is from {search.top_k}"
     else:
         return
-    groups = ",".join(dict.fromkeys([*features, "topk"]))
-    command = f"assay score ... --run-id NAME --features {groups} --top-k {search.top_k}"
+    known: Mapping[str, Any] = config if isinstance(config, dict) else {}
+    name, groups = f"{run_id}-top{search.top_k}"[:128], dict.fromkeys([*features, "topk"])
+    command = score_command(lake, name, known, known.get("input") or ["INPUT"], groups, search.top_k)
     yield Lack("(n, p)-extraction in the document's context", f"{why}: score it again, under another --run-id", command)
 
 

@@ -167,7 +167,8 @@ def _cells(what: str, rate: Rate) -> dict[str, Any]:
 
 def _print_kind(each: KindRates, misses: float, console: Console) -> None:
     is_verbatim = each.kind == VERBATIM
-    what = "verbatim spans" if is_verbatim else f"near-verbatim spans, fewer than {misses:g} of the tokens missed"
+    share = f"fewer than {misses:g} of the tokens missed" if misses else "no token missed"
+    what = "verbatim spans" if is_verbatim else f"near-verbatim spans, {share}"
     console.print(Text(f"{what}: {each.spans:,}"), style="bold")
     console.print(
         f"documents with at least one    {_said(each.every.documents)}; longest {each.every.longest:,} tokens"

@@ -117,7 +117,7 @@ def memorization(options: MemorizationOptions) -> Memorized:
         notes = list(about_run(connection, options.run_id, options.search, ledger))
         missing = [
             *missing_windows(options.lake, options.run_id, options.search, every, strict),
-            *missing_lists(options.run_id, options.search, ledger),
+            *missing_lists(options.lake, options.run_id, options.search, ledger),
         ]
         kept = _keep(lake, connection, options, strict, ledger)
         if not strict and drop_extractions(lake, options.run_id, STRICT):

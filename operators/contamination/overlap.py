@@ -58,7 +58,7 @@ def parse_rule(text: str) -> Rule:
     if name == ANY and not colon:
         return Rule()
     try:
-        share = float(number) if colon else DEFAULT_SHARE
+        share = float(number)
     except ValueError:
         share = math.nan
     if name != SHARE or not 0 < share <= 1:

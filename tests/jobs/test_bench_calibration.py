@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 from output import unfolded
 from typer.testing import CliRunner
 
-from jobs.bench import calibration, worlds
+from jobs.bench import calibration, order_worlds, worlds
 from jobs.bench.calibration import Check, summary
+from jobs.bench.order_worlds import model_sums
 from jobs.bench.targets import TARGETS, judge, lines_of
 from jobs.bench.worlds import World
 from jobs.cli import app
 from operators.evaluation import Interval, auroc, auroc_interval, tpr_at_fpr
 from operators.evaluation.dataset_inference import DatasetInference, dataset_inference
+from operators.evaluation.exchangeability import Exchangeability, exchangeability
 
 WORLDS = (worlds.SAME, worlds.SAME_TIED, worlds.APART, worlds.APART_TIED, worlds.FAR, worlds.FAR_TIED)
 N = 200_000
@@ -97,6 +100,28 @@ def test_p_values_without_correction_do_not_pass(monkeypatch: pytest.MonkeyPatch
     assert summary_value(checks, "at_most", "largest_of_allowed") > 2
 
 
+def test_an_order_that_wins_every_tie_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_ties(sums: Any, tokens: Any) -> Exchangeability:
+        found, totals = exchangeability(sums, tokens), sums.sum(axis=0)
+        above = int((totals[1:] > totals[0] + 1e-9).sum())
+        return replace(found, p_permutation=(1 + above) / len(totals))
+
+    monkeypatch.setattr(calibration, "exchangeability", without_ties)
+    checks = checked(calibration._orders)
+    assert not next(c for c in checks if c.name.endswith("tied")).is_met
+
+
+def test_a_model_that_prefers_the_order_of_the_file_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def preferring(*_: Any) -> Iterator[Any]:
+        for sums in model_sums(200, 0):
+            sums[:, 0] += 0.1 * sums[:, 1:].std()
+            yield sums
+
+    monkeypatch.setattr(order_worlds, "model_sums", preferring)
+    checks = list(calibration._orders_of_a_model(200, 0))
+    assert [c.is_met for c in checks if c.kind == "uniform"] == [False] * 3
+
+
 def summary_value(checks: list[Check], kind: str, name: str) -> float:
     rest = [Check("auroc", "", 1, 0.95, 0.0), Check("tpr", "", 1, 0.95, 0.0), Check("uniform", "", 1, 0.5, 0.0),
             Check("at most", "", 1, 0.0, 0.0, 0.0, 0.05)]  # fmt: skip
@@ -118,7 +143,9 @@ def test_few_samples_are_shown_and_not_judged() -> None:
     (line,) = lines_of(done.stdout)
     assert line["config"]["enough"] is False
     rows = [row for row in done.stdout.splitlines() if "50 + 50" in row]
-    assert len(rows) == len(line["results"]["checks"]) == 25
+    assert len(rows) == 26
+    assert len(line["results"]["checks"]) == 26 + 9
+    assert len([row for row in done.stdout.splitlines() if "50 items" in row or "18 items" in row]) == 9
     assert all(row.rstrip().endswith("too few samples") for row in rows)
     ours = [v for v in judge([line]) if v.target.benchmark == "calibration"]
     assert {(v.word, v.why) for v in ours} == {("not measured", "it needs 1,000 samples")}
@@ -129,6 +156,7 @@ def test_promises_hold_for_small_samples_and_every_target_finds_its_number() -> 
     """Dataset inference has its own tests of this, at a fraction of the samples."""
     steps = (calibration._auroc, calibration._tpr, calibration._tests, calibration._conformal, calibration._selection)
     checks = [check for step in steps for check in checked(step)]
+    checks += [*checked(calibration._orders, draws=300), *calibration._orders_of_a_model(200, 0)]
     assert [c.name for c in checks if not c.is_met] == []
     line = {"benchmark": "calibration", "config": {"enough": True}, "results": summary(checks)}
     ours = [v for v in judge([line]) if v.target.benchmark == "calibration"]

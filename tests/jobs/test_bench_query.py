@@ -48,8 +48,12 @@ def test_the_record_holds_speed_and_what_was_found(
     assert results["min_k, seven ratios"]["defined"] == 7 * results["loss"]["defined"]
     assert results["membership, one scan"]["defined"] < results["all scores, one scan"]["defined"]
     assert {name for name, entry in results.items() if entry["long_peak_bytes"] is not None} == {
-        *("min_k", "min_k_plus_plus", "min_k, seven ratios", "membership, one scan")
+        *("min_k", "min_k_plus_plus", "min_k, seven ratios", "membership, one scan"),
+        *("longest_run", "rank_1_runs"),
     }
+    assert results["longest_run"]["defined"] == results["loss"]["defined"]
+    assert results["rank_1_runs"]["defined"] > 0
+    assert results["extraction"]["defined"] % 3 == 0
 
 
 def test_a_lake_with_a_long_document_holds_it(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def test_lines_are_found_among_tables_and_broken_lines_passed_over() -> None:
 
 def test_numbers_are_printed_with_their_unit() -> None:
     assert (shown(0.9, ""), shown(2.2, "x"), shown(35, " M tokens/s")) == ("90.0%", "2.2x", "35 M tokens/s")
+    assert (shown(1792, " MiB"), shown(999.4, " s")) == ("1,792 MiB", "999 s")
 
 
 def test_a_stored_record_is_judged_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,7 +125,11 @@ def test_a_benchmark_that_was_made_anew_is_noticed(lake: Path, model_folder: Pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--benchmark-run", "nobody"], "--benchmark-run: "),
         (["--benchmark-run", "nobody"], "has no run 'nobody'"),
+        (["--benchmark-run", "mixed", "--only-test", "--shards", "5"], "--only-test: the run is tested as it was made"),
+        (["--benchmark-run", "mixed", "--only-test", "--dry-run"], "--only-test: the run is tested as it was made"),
+        (["--benchmark-run", "mixed", "--output", "no-such/x.json"], "there is no folder 'no-such'"),
         (["--benchmark-run", "mixed", "--shards", "50"], "18 items in 50 shards"),
         (["--benchmark-run", "mixed", "--only-test", "--run-id", "mixed"], "run mixed holds no orders of a benchmark"),
         (["--benchmark-run", "mixed", "--only-test", "--run-id", "none"], "no run 'none'"),

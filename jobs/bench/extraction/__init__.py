@@ -1,0 +1,1 @@
+"""`assay bench extraction`: windows of strict runs, what a model writes behind them, both compared, the report."""

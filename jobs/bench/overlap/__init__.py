@@ -1,0 +1,1 @@
+"""`assay bench overlap`: made-up text with planted n-grams, its truth, the tools that search it, the report."""
