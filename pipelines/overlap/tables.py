@@ -28,6 +28,7 @@ from operators.overlap import Matches, Totals
 from pipelines.overlap.receipts import REJECTED, Receipt, read_receipts
 from pipelines.score import RunError
 from schemas import DECONTAMINATION, OVERLAP_ITEMS, OVERLAP_SPANS, Table
+from schemas.rejects import Reason
 
 _RANGE_BITS = 57  # of a 63-bit doc_id: what is left above them makes 64 ranges
 _ROWS_AT_ONCE = 1 << 20  # sorted in memory
@@ -179,7 +180,9 @@ def _check(added: Added) -> None:
         )
     if not counts["documents"]:
         said = added.corpus.said or "the corpus holds no record"
-        raise NothingReadError(f"no document was compared; {said}")
+        is_column = Reason.MISSING_TEXT.value in said
+        hint = "; --corpus-text-column says which column holds the text" if is_column else ""
+        raise NothingReadError(f"no document was compared; {said}{hint}")
 
 
 class NothingReadError(RunError):

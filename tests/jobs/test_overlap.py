@@ -126,6 +126,7 @@ def test_where_nothing_is_found_it_says_so(world: overlaps.World, tmp_path: Path
         (("--corpus", "nowhere"), 2, "--corpus: the inputs cannot be read"),
         (("--benchmark-format", "csv"), 2, "--benchmark-format"),
         (("--corpus-text-column", "body", "--overwrite", "bench"), 1, "no document was compared; 40 missing_text"),
+        (("--corpus-text-column", "body", "--overwrite", "bench"), 1, "--corpus-text-column says which column"),
     ],
 )
 def test_errors_say_what_to_do(
