@@ -33,7 +33,4 @@ def check_corpus(name: str) -> str:
     Raises:
         ValueError: anything but letters, digits, `.`, `_` and `-`, starting with a letter or digit, 128 at most.
     """
-    try:
-        return check_run_id(name)
-    except ValueError as error:
-        raise ValueError(f"corpus {str(error).removeprefix('run id ')}") from None
+    return check_run_id(name, "corpus")

@@ -11,6 +11,12 @@ _OVERLAP = Column("overlap", pa.string(), "name of the comparison of a benchmark
 _ITEM = Column(
     "item_id", pa.int64(), "63-bit hash of the item's key: its doc_id in a run that scored it", minimum=0
 )  # fmt: skip
+_DOCUMENT = (
+    Column("doc_id", pa.int64(), "63-bit hash of the key of the corpus document", minimum=0),
+    Column("key", pa.string(), "the user's id of the corpus document, else `<source>#<row>`"),
+    Column("source", pa.string(), "file the document was read from"),
+    Column("row", pa.int64(), "0-based record in that file", unit="count", minimum=0),
+)
 _PART = "input, answer, across: n-grams that touch both; all: the item as a whole"
 
 OVERLAP_ITEMS = Table(
@@ -63,10 +69,7 @@ OVERLAP_SPANS = Table(
     sorted_by=("doc_id", "byte_start", "item_id", "item_word"),
     columns=(
         _OVERLAP,
-        Column("doc_id", pa.int64(), "63-bit hash of the key of the corpus document", minimum=0),
-        Column("key", pa.string(), "the user's id of the corpus document, else `<source>#<row>`"),
-        Column("source", pa.string(), "file the document was read from"),
-        Column("row", pa.int64(), "0-based record in that file", unit="count", minimum=0),
+        *_DOCUMENT,
         Column("byte_start", pa.int64(), "first byte in the UTF-8 document", unit="bytes", minimum=0),
         Column("n_bytes", pa.int64(), "length in the UTF-8 document", unit="bytes", minimum=1),
         Column("text", pa.string(), "those bytes"),
@@ -84,10 +87,7 @@ DECONTAMINATION = Table(
     sorted_by=("doc_id", "byte_start"),
     columns=(
         _OVERLAP,
-        Column("doc_id", pa.int64(), "63-bit hash of the key of the corpus document", minimum=0),
-        Column("key", pa.string(), "the user's id of the corpus document, else `<source>#<row>`"),
-        Column("source", pa.string(), "file the document was read from"),
-        Column("row", pa.int64(), "0-based record in that file", unit="count", minimum=0),
+        *_DOCUMENT,
         Column("byte_start", pa.int64(), "first byte to cut", unit="bytes", minimum=0),
         Column("n_bytes", pa.int64(), "bytes to cut", unit="bytes", minimum=1),
         Column("document_bytes", pa.int64(), "length of the document", unit="bytes", minimum=1),
@@ -105,7 +105,4 @@ def check_overlap(name: str) -> str:
     Raises:
         ValueError: anything but letters, digits, `.`, `_` and `-`, starting with a letter or digit, 128 at most.
     """
-    try:
-        return check_run_id(name)
-    except ValueError as error:
-        raise ValueError(f"overlap {str(error).removeprefix('run id ')}") from None
+    return check_run_id(name, "overlap")

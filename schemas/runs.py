@@ -11,15 +11,15 @@ from schemas.columns import Column, Table
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-def check_run_id(run_id: str) -> str:
-    """Return `run_id` if it can safely be a folder and file name.
+def check_run_id(run_id: str, what: str = "run id") -> str:
+    """Return `run_id`, or the name of `what` else, if it can safely be a folder and file name.
 
     Raises:
         ValueError: anything but letters, digits, `.`, `_` and `-`, starting with a letter or digit, 128 at most.
     """
     if not _RUN_ID.fullmatch(run_id):
         raise ValueError(
-            f"run id {run_id!r}: use 1 to 128 letters, digits, '.', '_' or '-', starting with a letter or digit"
+            f"{what} {run_id!r}: use 1 to 128 letters, digits, '.', '_' or '-', starting with a letter or digit"
         )
     return run_id
 

@@ -35,3 +35,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def no_catalog() -> Iterator[None]:
+    """To make a lake's catalog anew takes longer than a run of this size: for modules that read none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.score._refresh_catalog", lambda plan: None)
+        yield

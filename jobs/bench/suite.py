@@ -37,13 +37,15 @@ STEP_SECONDS = 1800  # a benchmark that takes longer is ended: something is wron
 
 @dataclass(frozen=True)
 class Step:
-    """`assay bench <verb> <arguments>`. `needs`: packages without which it cannot run; `cuda`: needs a device."""
+    """`assay bench <verb> <arguments>`. `needs`: packages without which it cannot run; `cuda`: needs a device;
+    `demo`: reads the demo that `first-use` makes."""
 
     verb: str
     full: tuple[str, ...] = ()
     quick: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     cuda: bool = False
+    demo: bool = False
 
     def obstacle(self) -> str | None:
         """Why it cannot run here, None where it can."""
@@ -66,8 +68,9 @@ def steps(demo: Path) -> list[Step]:
         Step("score", ("--shape", "wide", "--documents", "32", "--rounds", "3"),
              ("--shape", "wide", "--documents", "16", "--rounds", "1")),
         Step("query", ("--tokens", "20000000", "--rounds", "3"), ("--tokens", "1000000", "--rounds", "1"), ("duckdb",)),
-        Step("storage", folder, folder, whole),
-        Step("extraction", folder, (*folder, "--windows", "300", "--sampled", "2", "--draws", "200"), whole),
+        Step("storage", folder, folder, whole, demo=True),
+        Step("extraction", folder, (*folder, "--windows", "300", "--sampled", "2", "--draws", "200"), whole,
+             demo=True),
         Step("overlap", ("--size", "1GB", "--items", "20000", "--compared", "20MB"),
              ("--size", "2MB", "--items", "200", "--compared", "200KB"), whole),
         Step("calibration", (), ("--quick",), ("scipy", "sklearn")),
@@ -82,7 +85,7 @@ def bench_all(quick: bool, output: Path | None, only: Sequence[str] = ()) -> Pat
     Args:
         quick: a few minutes over too little to be quoted, to see that everything runs.
         output: the record; by default `infra/benchmarks/<date>-<hardware>.txt`, with a number where that exists.
-        only: verbs to run, all by default.
+        only: verbs to run, all by default; `first-use` runs, too, where one of them reads its demo.
 
     Raises:
         BadParameter: an unknown verb.
@@ -96,12 +99,18 @@ def bench_all(quick: bool, output: Path | None, only: Sequence[str] = ()) -> Pat
     with path.open("x", encoding="utf-8") as file, tempfile.TemporaryDirectory() as scratch:
         say = _both(file)
         say(_header(quick))
-        for step in steps(Path(scratch) / "demo"):
-            if not only or step.verb in only:
-                say(_run(step, quick, say))
+        for step in chosen(steps(Path(scratch) / "demo"), only):
+            say(_run(step, quick, say))
         say(_targets(path))
     sys.stdout.write(f"record: {path}\n")
     return path
+
+
+def chosen(every: Sequence[Step], only: Sequence[str]) -> list[Step]:
+    """The steps asked for, and `first-use` before those that read its demo."""
+    asked = [step for step in every if not only or step.verb in only]
+    verbs = {step.verb for step in asked} | {"first-use" for step in asked if step.demo}
+    return [step for step in every if step.verb in verbs]
 
 
 def free_path(folder: Path, name: str) -> Path:

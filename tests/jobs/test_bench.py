@@ -207,6 +207,19 @@ def test_an_existing_record_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "day.txt").read_text() == "kept"
 
 
+@pytest.mark.parametrize(
+    ("only", "runs"),
+    [
+        (["extraction"], ["first-use", "extraction"]),
+        (["storage", "products"], ["first-use", "products", "storage"]),
+        (["overlap"], ["overlap"]),
+    ],
+)
+def test_what_reads_the_demo_has_it_made_first(tmp_path: Path, only: list[str], runs: list[str]) -> None:
+    assert [step.verb for step in suite.chosen(suite.steps(tmp_path), only)] == runs
+    assert suite.chosen(suite.steps(tmp_path), []) == suite.steps(tmp_path)
+
+
 def test_an_unknown_benchmark_is_refused_before_a_record_is_begun(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["bench", "all", "--only", "foo", "--output", str(tmp_path / "day.txt")])
     assert done.exit_code == 2

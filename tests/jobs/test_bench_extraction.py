@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,15 +36,7 @@ EOS = 1
 OFFSETS = range(SUFFIX)  # every window of every text
 SAMPLED = Sampling(0.8, 10)
 ALPHA = 1e-4  # of all draws of a test together; the seeds are fixed
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_catalog() -> Iterator[None]:
-    """To make a lake's catalog anew takes longer than a run of this size; nothing here reads it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.score._refresh_catalog", lambda plan: None)
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,9 @@ from jobs.cli import app
 from jobs.exchangeability.examine import examine
 from operators.lake import Lake, orders_path
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
 FEW = ("--shards", "4", "--permutations", "19", "--engine", "inline")
 HOSTILE = "[bold]\u202e item \x1b[31m 'x'; drop table documents --"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_catalog() -> Iterator[None]:
-    """To make a lake's catalog anew takes longer than a run of this size; nothing here reads it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.score._refresh_catalog", lambda plan: None)
-        yield
 
 
 @pytest.fixture(scope="module")

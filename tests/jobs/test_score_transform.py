@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,11 @@ from pipelines.config import ConfigError
 
 TEXTS = ["The first text of all", "A second, shorter one", "Third time lucky", "Fourth and last of them"]
 
+pytestmark = pytest.mark.usefixtures("no_catalog")
+
 
 def assay(*args: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in args])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_catalog() -> Iterator[None]:
-    """To make a lake's catalog anew takes longer than a run of this size; nothing here reads it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.score._refresh_catalog", lambda plan: None)
-        yield
 
 
 @pytest.fixture(scope="module")

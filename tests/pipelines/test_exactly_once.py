@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 import runs
 import small
 from runs import rows
+from stopping import killed_at_write
 
 from operators.lake import Lake, Part
 from operators.storage import Storage
@@ -111,30 +110,6 @@ def test_the_first_record_with_an_id_has_it_whatever_file_it_is_in(
     assert ledger["totals"]["rows_in"] == 20
     assert ledger["totals"]["documents"] == 15
     assert verify(Lake(str(tmp_path / "lake"))) == []
-
-
-class Stop(BaseException):
-    """Stands for a SIGKILL: nothing of ours runs after it."""
-
-
-@contextmanager
-def killed_at_write(n: int, *, after: bool) -> Iterator[None]:
-    """Ends what runs within as a kill would: at the n-th object written to the lake, just before or after it is there,
-    and no later one appears."""
-    left = iter(range(n))
-    original = Storage.write
-
-    def write_or_die(self: Storage, path: str, data: bytes | memoryview) -> None:
-        if next(left, None) is None:
-            if after:
-                original(self, path, data)
-            raise Stop
-        original(self, path, data)
-
-    with pytest.MonkeyPatch.context() as patch, suppress(Stop):
-        patch.setattr(Storage, "write", write_or_die)
-        yield
-        pytest.fail(f"nothing wrote {n + 1} objects")
 
 
 @pytest.mark.parametrize("after", [False, True])

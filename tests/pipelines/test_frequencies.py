@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 import runs
 import small
+from stopping import Failing
 from tokenizers import processors
 
 from operators.catalog import connect
@@ -224,27 +225,6 @@ def test_faults_are_told_in_the_words_of_the_command_line(
     assert "secret" not in str(error.value)
 
 
-class Failing(InlineSurveyor):
-    """Fails once, after the first table of every survey of counts has been handed over."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error: Exception | None = error
-        self.surveyed: list[int] = []
-
-    def survey(self, step: UnitStep, units: Sequence[Unit]) -> Iterator[pa.Table]:
-        for place, unit in enumerate(units):
-            if isinstance(step, count.CountStep):
-                if place == 1 and self.error is not None:
-                    error, self.error = self.error, None
-                    raise error
-                self.surveyed.append(unit.index)
-            yield from step(unit)
-
-    def may_restart(self, error: BaseException) -> bool:
-        return isinstance(error, ConnectionError)
-
-
 @pytest.fixture
 def two_files(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of two files, a unit each."""
@@ -266,7 +246,7 @@ def use(monkeypatch: pytest.MonkeyPatch, surveyor: InlineSurveyor) -> None:
 def test_what_was_counted_before_the_machinery_failed_is_not_counted_again(
     model_folder: Path, corpus: Path, two_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    surveyor = Failing(ConnectionError("a node is gone"))
+    surveyor = Failing(count.CountStep, ConnectionError("a node is gone"))
     use(monkeypatch, surveyor)
     counted(tmp_path / "lake", two_files, model_folder)
     assert surveyor.surveyed == [0, 1]
@@ -276,7 +256,7 @@ def test_what_was_counted_before_the_machinery_failed_is_not_counted_again(
 def test_what_a_worker_raises_ends_the_count_and_writes_nothing(
     model_folder: Path, two_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, Failing(KeyError("a defect")))
+    use(monkeypatch, Failing(count.CountStep, KeyError("a defect")))
     with pytest.raises(RunError, match="KeyError: 'a defect'"):
         counted(tmp_path / "lake", two_files, model_folder)
     assert not list((tmp_path / "lake").rglob("*.parquet"))
@@ -285,7 +265,7 @@ def test_what_a_worker_raises_ends_the_count_and_writes_nothing(
 def test_a_file_that_kills_its_reader_is_left_out_and_said(
     model_folder: Path, two_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    surveyor, killer = Failing(ReaderDiesError.of(1)), str(two_files / "b.jsonl")
+    surveyor, killer = Failing(count.CountStep, ReaderDiesError.of(1)), str(two_files / "b.jsonl")
     use(monkeypatch, surveyor)
     monkeypatch.setattr(count, "killers", lambda pieces, *_: [p.shard.uri for p in pieces if p.shard.uri == killer])
     result = counted(tmp_path / "lake", two_files, model_folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,7 @@ MARKED = {
     "d": "def broken(:\n    x = 1 «# yes»\n",
 }
 
-
-@pytest.fixture(scope="module", autouse=True)
-def no_catalog() -> Iterator[None]:
-    """To make a lake's catalog anew takes longer than a run of this size; nothing here reads it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.score._refresh_catalog", lambda plan: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_catalog")
 
 
 def unmarked(marked: str) -> tuple[str, list[bool]]:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +34,7 @@ from pipelines.score import RunError, score_corpus
 
 CONTEXT, STRIDE, ITEMS = 96, 48, 24
 ASKED = {"shards": 6, "permutations": 19}
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_catalog() -> Iterator[None]:
-    """To make a lake's catalog anew takes longer than a run of this size; nothing here reads it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.score._refresh_catalog", lambda plan: None)
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
 
 
 def texts() -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,7 @@ from pipelines.score import score_corpus
 PREFIX, SUFFIX = 20, 12
 SPEC = f"windows:prefix={PREFIX},suffix={SUFFIX}"
 STATISTICS = ("logprob", "entropy", "logprob_std", "rank", "logprob_max", "top1_id")
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_catalog() -> Iterator[None]:
-    """To make a lake's catalog anew takes longer than a run of this size; nothing here reads it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.score._refresh_catalog", lambda plan: None)
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
 
 
 def records() -> list[dict[str, Any]]:

@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,22 +15,19 @@ from typing import Any, NamedTuple
 import overlaps
 import pyarrow as pa
 import pytest
+from stopping import Failing, Stop, killed_at_write, writes_counted
 
 from jobs.overlap.run import _standing
 from operators.lake import Lake, overlap_job_path, overlap_progress
-from operators.storage import Storage
 from operators.verify import verify
 from pipelines import units
 from pipelines.claims import MemoryClaims, StoredClaims
-from pipelines.engines import UnitStep
 from pipelines.overlap import match
-from pipelines.overlap.index import IndexPlace
 from pipelines.overlap.record import read_json
 from pipelines.previous import ResumeError
 from pipelines.probe import ReaderDiesError
 from pipelines.score import RunError
 from pipelines.surveyors import InlineSurveyor
-from pipelines.units import Unit
 
 
 @pytest.fixture(autouse=True)
@@ -76,31 +72,6 @@ def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "PIECE_BYTES", 1500)
 
 
-class Stop(BaseException):
-    """Stands for a SIGKILL: nothing of ours runs after it."""
-
-
-@contextmanager
-def killed_at_write(n: int, *, after: bool) -> Iterator[None]:
-    """Ends what runs within at the n-th object written to the lake, just before or after it is there, and no later one
-    appears. Fails where fewer are written."""
-    left = iter(range(n))
-    original = Storage.write
-
-    def write_or_die(self: Storage, path: str, data: bytes | memoryview) -> None:
-        if next(left, None) is None:
-            if after:
-                original(self, path, data)
-            raise Stop
-        original(self, path, data)
-
-    with pytest.MonkeyPatch.context() as patch, suppress(Stop):
-        patch.setattr(Storage, "write", write_or_die)
-        patch.setattr(IndexPlace, "drop", lambda self: None)
-        yield
-        pytest.fail(f"nothing wrote {n + 1} objects")
-
-
 @pytest.mark.parametrize("n", [0, 2, 3, 5, 7, 9, -5, -3, -2, -1])
 def test_killed_at_any_write_it_goes_on_to_the_same_tables(
     quiet: Quiet, tmp_path: Path, small_units: None, n: int
@@ -116,15 +87,7 @@ def test_killed_at_any_write_it_goes_on_to_the_same_tables(
 
 
 def _writes(world: overlaps.World, lake: Path) -> int:
-    written: list[str] = []
-    original = Storage.write
-
-    def noted(self: Storage, path: str, data: bytes | memoryview) -> None:
-        written.append(path)
-        original(self, path, data)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Storage, "write", noted)
+    with writes_counted() as written:
         overlaps.run(world, lake)
     return len(written)
 
@@ -204,27 +167,6 @@ def attempt_that_may_die(world: overlaps.World, lake: Path) -> dict[str, Any] | 
     return None
 
 
-class Failing(InlineSurveyor):
-    """Fails once, after the first unit of a comparison has been handed over."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error: Exception | None = error
-        self.surveyed: list[int] = []
-
-    def survey(self, step: UnitStep, units: Sequence[Unit]) -> Iterator[pa.Table]:
-        for place, unit in enumerate(units):
-            if isinstance(step, match.MatchStep):
-                if place == 1 and self.error is not None:
-                    error, self.error = self.error, None
-                    raise error
-                self.surveyed.append(unit.index)
-            yield from step(unit)
-
-    def may_restart(self, error: BaseException) -> bool:
-        return isinstance(error, ConnectionError)
-
-
 def use(monkeypatch: pytest.MonkeyPatch, surveyor: InlineSurveyor) -> None:
     monkeypatch.setattr("pipelines.overlap.run.make_surveyor", lambda engine, address: nullcontext(surveyor))
     monkeypatch.setattr("pipelines.overlap.run.FIRST_PAUSE", 0.0)
@@ -234,7 +176,7 @@ def use(monkeypatch: pytest.MonkeyPatch, surveyor: InlineSurveyor) -> None:
 def test_units_are_not_compared_again_when_the_machinery_fails(
     quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    surveyor = Failing(ConnectionError("a node is gone"))
+    surveyor = Failing(match.MatchStep, ConnectionError("a node is gone"))
     use(monkeypatch, surveyor)
     overlaps.run(quiet.world, tmp_path / "lake")
     assert surveyor.surveyed == [0, 1, 2]
@@ -244,7 +186,7 @@ def test_units_are_not_compared_again_when_the_machinery_fails(
 def test_what_a_worker_raises_ends_the_attempt_and_the_next_one_goes_on(
     quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    surveyor = Failing(KeyError("a defect"))
+    surveyor = Failing(match.MatchStep, KeyError("a defect"))
     use(monkeypatch, surveyor)
     with pytest.raises(RunError, match="KeyError: 'a defect'"):
         overlaps.run(quiet.world, tmp_path / "lake")
@@ -256,7 +198,7 @@ def test_what_a_worker_raises_ends_the_attempt_and_the_next_one_goes_on(
 def test_a_file_that_kills_its_reader_is_left_out_and_said(
     quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    surveyor, killer = Failing(ReaderDiesError.of(0)), str(quiet.world.corpus / "a.jsonl")
+    surveyor, killer = Failing(match.MatchStep, ReaderDiesError.of(0)), str(quiet.world.corpus / "a.jsonl")
     use(monkeypatch, surveyor)
     monkeypatch.setattr(match, "killers", lambda pieces, *_: [p.shard.uri for p in pieces if p.shard.uri == killer])
     said = overlaps.run(quiet.world, tmp_path / "lake")
