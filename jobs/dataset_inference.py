@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from jobs.conditions import documents_where
 from jobs.output import choose_format
 from jobs.query import check_lake, check_run
 from operators.blind import COLUMNS, BlindResult, BlindSettings, blind_baseline
@@ -28,10 +29,9 @@ from operators.evaluation.dataset_inference import (
     dataset_inference,
     false_positive_rate,
 )
-from operators.evaluation.documents import Documents, read_documents, read_texts
+from operators.evaluation.documents import Documents, read_texts
 from operators.evaluation.features import Features, Ids, document_features
 from operators.evaluation.run_scores import reading
-from operators.query import QueryError
 from pipelines.config import ConfigError
 
 if TYPE_CHECKING:
@@ -202,16 +202,7 @@ def _sets(connection: duckdb.DuckDBPyConnection, options: InferenceOptions) -> t
     sets = []
     runs = options.run_id, options.second_run
     for flag, run_id, condition in zip(("--suspect", "--held-out"), runs, options.conditions, strict=True):
-        label = f"coalesce((\n{condition}\n), false)"
-        try:
-            every = read_documents(options.lake, run_id, label=label, storage_options=options.storage_options)
-        except QueryError as error:
-            raise QueryError(f"{flag} {condition!r}: {error}") from None
-        except ValueError as error:
-            if type(error) is not ValueError:
-                raise
-            raise ConfigError(f"{condition!r} is no condition: {error}") from None
-        sets.append(every.where(every.labels == 1))
+        sets.append(documents_where(options.lake, run_id, condition, flag, options.storage_options))
     for name, some, condition in zip(("suspect", "held-out"), sets, options.conditions, strict=True):
         if not len(some):
             raise ConfigError(

@@ -16,11 +16,12 @@ from typing import Any
 import duckdb
 
 from jobs.contamination import commands
+from jobs.contamination.overlaps import Overlaps
 from jobs.contamination.request import ContaminationOptions
 from jobs.contamination.sets import Set, Sets
 from jobs.dataset_inference import HeldOut, Inference, InferenceOptions, compare
 from jobs.exchangeability.examine import examine
-from operators.contamination.evidence import EXCHANGEABILITY, INFERENCE, LOSS_GAP, MEMORISED, OVERLAP, Evidence, missing
+from operators.contamination.evidence import EXCHANGEABILITY, INFERENCE, LOSS_GAP, MEMORISED, Evidence, missing
 from operators.contamination.inference import blind_doubt, exchangeability_evidence, inference_evidence
 from operators.contamination.loss_gap import loss_gap_evidence, read_gaps
 from operators.contamination.memorised import (
@@ -31,12 +32,10 @@ from operators.contamination.memorised import (
     read_answers,
     read_windows,
 )
-from operators.contamination.overlap import Match, matches, overlap_evidence, read_items, read_matches
-from operators.lake import Lake, overlap_job_path
+from operators.lake import Lake
 from operators.scores.companions import FINISHED, Run
 from operators.transform import Transform
 from pipelines.config import ConfigError
-from pipelines.overlap.record import read_json
 
 GAP_TRANSFORMS = ("perturb", "external", "shuffle")
 NO_CLEAN = "it needs a clean set: --clean RUN or --clean-where CONDITION"
@@ -58,62 +57,12 @@ class Gatherer:
         """All rows on the benchmark, in the order of the verdict table."""
         inference, doubt = self._inference()
         return [
-            *self._overlap(),
+            *Overlaps(self._lake, self.connection, self.options, self.sets, self.config, self._note).evidence(),
             self._memorised(doubt),
             *self._exchangeability(),
             inference,
             *self._loss_gap(doubt),
         ]
-
-    # Overlap
-
-    def _overlap(self) -> list[Evidence]:
-        name, options = self.sets.benchmark, self.options
-        chosen = self._overlaps()
-        if not chosen:
-            named = ", ".join(options.overlaps)
-            why = f"none of {named} has its items" if named else "no overlap of its file"
-            command = commands.overlap_command(options.lake, name, self.config)
-            return [missing(name, OVERLAP, why, command)]
-        rows = []
-        for overlap in chosen:
-            items, record = read_items(self.connection, name, overlap), self._record(overlap)
-            made = _made(record)
-            of_items = overlap_evidence(name, items.among(self.sets.items.ids), options.rule, options.max_overlap, made)
-            if record.get("state") != "finished":  # what it found is there, what it did not find may yet come
-                of_items = [replace(row, doubt="" if row.exceeds else "it is not finished") for row in of_items]
-            shown = read_matches(self.connection, overlap, {key for row in of_items for key in row.examples})
-            rows += [replace(row, matches=tuple(shown.get(key, "") for key in row.examples)) for row in of_items]
-            if self._own_clean is not None:
-                hit = int((items.among(self._own_clean.ids).n_seen > 0).sum())
-                self._note(hit, f"the corpus of overlap {overlap} holds n-grams of {hit:,} items declared clean")
-        return rows
-
-    def _record(self, overlap: str) -> dict[str, Any]:
-        """What an overlap says of itself; nothing where it is not finished."""
-        record = read_json(self._lake, overlap_job_path(overlap)) or {}
-        self._note(record.get("state") != "finished", f"overlap {overlap} is not finished: run its own command again")
-        limit = (record.get("corpus") or {}).get("limit")
-        self._note(limit, f"overlap {overlap} saw the first {limit} records of its corpus and no more")
-        return record
-
-    def _overlaps(self) -> list[str]:
-        """The overlaps of the benchmark's own files; else, of those asked for, what has items of the same ids."""
-        found = {match.name: match for match in matches(self.connection, self.sets.benchmark)}
-        asked = self.options.overlaps or list(found)
-        if lacking := [name for name in asked if name not in found]:
-            raise ConfigError(f"--overlap: there is no {', '.join(lacking)}; the lake has {', '.join(found) or 'none'}")
-        own = [name for name in asked if found[name].is_of_the_same_file]
-        if own or not self.options.overlaps:
-            return own
-        alike: list[Match] = [found[name] for name in asked if found[name].n_shared]
-        for match in alike:
-            self._note(
-                match.n_shared,
-                f"overlap {match.name} shares {match.n_shared:,} ids with {self.sets.benchmark}, but read them from "
-                "other files or records: are they the same items?",
-            )
-        return [match.name for match in alike]
 
     # Memorised items
 
@@ -153,7 +102,7 @@ class Gatherer:
         if not runs:
             why = f"run {unfinished} is not finished" if unfinished else "its items were not scored in other orders"
             return [missing(name, EXCHANGEABILITY, why, commands.exchangeability_command(self.options.lake, name))]
-        if self._own_clean is not None:
+        if self.sets.own_clean is not None:
             self.notes.append(f"note: exchangeability is of all items of {name}, those declared clean included")
         return [self._orders(run) for run in runs]
 
@@ -238,12 +187,6 @@ class Gatherer:
     def _lake(self) -> Lake:
         return Lake(self.options.lake, self.options.storage_options)
 
-    @property
-    def _own_clean(self) -> Set | None:
-        """The clean set, where it is a part of the benchmark's own run."""
-        clean = self.sets.clean
-        return clean if clean is not None and clean.run_id == self.sets.benchmark else None
-
     def _transformed(self, run_id: str, names: Sequence[str]) -> tuple[list[Run], str | None]:
         """Finished runs that changed a run's documents in one of these ways; and one that is not finished."""
         model = self.runs[run_id].model_fingerprint
@@ -278,13 +221,6 @@ def _in_doubt(row: Evidence, *doubts: str) -> Evidence:
 
 def _in_a_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _made(record: Mapping[str, Any]) -> str:
-    """Of which n-grams an overlap is."""
-    settings = record.get("options") or {}
-    known = {"n", "normalisation"} <= set(settings)
-    return f"n-grams of {settings['n']}, {settings['normalisation']}" if known else ""
 
 
 def _by_change(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from jobs.conditions import documents_where
 from jobs.contamination.request import ContaminationOptions
-from operators.evaluation.documents import Documents, read_documents
-from operators.query import QueryError
+from operators.evaluation.documents import Documents
 from pipelines.config import ConfigError
 
 Ids = npt.NDArray[np.int64]
@@ -52,6 +52,11 @@ class Sets:
     def benchmark(self) -> str:
         return self.items.run_id
 
+    @property
+    def own_clean(self) -> Set | None:
+        """The clean set, where it is a part of the benchmark's own run."""
+        return self.clean if self.clean is not None and self.clean.run_id == self.benchmark else None
+
     def notes(self) -> Iterator[str]:
         """What is not tested, as it repeats a text."""
         for some, what in ((self.items, "items"), (self.clean, "clean documents")):
@@ -72,7 +77,10 @@ def read_sets(connection: duckdb.DuckDBPyConnection, options: ContaminationOptio
     own = _Texts.read(connection, benchmark)
     every = np.ones(own.ids.size, dtype=bool)
     if options.clean_where is not None:
-        is_clean = _where(options, own, options.clean_where)
+        clean_ones = documents_where(
+            options.lake, benchmark, options.clean_where, "--clean-where", options.storage_options
+        )
+        is_clean = np.isin(own.ids, clean_ones.doc_ids)
         both = np.intersect1d(own.codes[is_clean], own.codes[~is_clean])
         items, clean = own.chosen(~is_clean, both), own.chosen(is_clean, both)
         return _checked(Sets(items, own.ids.size, clean), f"--clean-where {options.clean_where!r}")
@@ -124,20 +132,6 @@ def _checked(sets: Sets, flag: str) -> Sets:
     if sets.clean is not None and not sets.clean.ids.size:
         raise ConfigError(f"{flag}: run {sets.clean.run_id} has no such document")
     return sets
-
-
-def _where(options: ContaminationOptions, texts: _Texts, asked: str) -> Chosen:
-    """For which documents of a run a condition of a stranger holds."""
-    label = f"coalesce((\n{asked}\n), false)"
-    try:
-        found = read_documents(options.lake, texts.run_id, label=label, storage_options=options.storage_options)
-    except QueryError as error:
-        raise QueryError(f"--clean-where {asked!r}: {error}") from None
-    except ValueError as error:
-        if type(error) is not ValueError:
-            raise
-        raise ConfigError(f"--clean-where {asked!r} is no condition: {error}") from None
-    return np.isin(texts.ids, found.doc_ids[found.labels == 1])
 
 
 def _in_both(connection: duckdb.DuckDBPyConnection, benchmark: str, clean: str) -> int:

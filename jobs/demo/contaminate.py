@@ -22,8 +22,9 @@ from jobs.demo import contaminated_runs as runs
 from jobs.demo.contaminated_report import Found, say_planting, show
 from jobs.demo.doses import read_doses
 from jobs.demo.planting import CORPUS, HELD_OUT, VOCABULARY, Planting, Recipe, plant
+from jobs.demo.recipe import SETTINGS
 from jobs.demo.run import say_training, train_with_bar
-from jobs.demo.training import SETTINGS, train_tokenizer
+from jobs.demo.tokenizer import train_tokenizer
 from jobs.exchangeability.examine import examine
 from operators.query import query
 

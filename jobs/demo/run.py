@@ -22,8 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.demo.corpus import CorpusInfo, build_corpus
+from jobs.demo.fit import Progress
 from jobs.demo.runs import REFERENCE, RUN, score_all
-from jobs.demo.training import Progress, TrainingInfo, train
+from jobs.demo.training import TrainingInfo, train
 from jobs.evaluate.request import EvaluateOptions
 from jobs.evaluate.results import Labelled
 from jobs.evaluate.run import evaluate_labelled

@@ -24,7 +24,6 @@ NO_EVIDENCE = "no evidence"
 INCONCLUSIVE = "inconclusive"  # a test was made, and a condition of it does not hold
 NOT_JUDGED = "not judged"  # a number beside others: no threshold and no null hypothesis
 MISSING = "missing"
-VERDICTS = (CONTAMINATED, NO_EVIDENCE, INCONCLUSIVE, NOT_JUDGED, MISSING)
 
 SHOWS: Mapping[str, str] = {
     OVERLAP: "Shows that the corpus that was searched holds stretches of the items word for word, up to normalisation.",

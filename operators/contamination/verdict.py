@@ -28,7 +28,6 @@ from operators.evaluation.multiplicity import holm_adjusted
 
 NO_EVIDENCE_FOUND = "no evidence found"
 INCOMPLETE = "incomplete"  # nothing was found, and something that is required could not be judged, or nothing could
-OUTCOMES = (CONTAMINATED, INCOMPLETE, NO_EVIDENCE_FOUND)
 
 _DECIDED = (CONTAMINATED, NO_EVIDENCE)
 

@@ -39,7 +39,6 @@ class Run:
     transform: Transform | None = None
     base_run: str | None = None
     config_digest: str | None = None
-    finished_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class Neighbourhood:
 def read_runs(connection: duckdb.DuckDBPyConnection) -> dict[str, Run]:
     """Every run of the lake, by name."""
     columns = ("run_id", "state", "model", "model_fingerprint", "tokenizer_fingerprint", "features", "transform",
-               "base_run", "config_digest", "finished_at::varchar")  # fmt: skip
+               "base_run", "config_digest")  # fmt: skip
     rows = connection.execute(f"select {', '.join(columns)} from runs order by run_id").fetchall()
     found = {}
     for run_id, state, model, model_fingerprint, tokenizer, features, transform, *others in rows:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from operators.lake import Lake, overlap_job_path, overlap_path, overlap_progress, overlap_rejects_path
@@ -42,7 +42,6 @@ class Record:
     survey: dict[str, Any] | None = None
     dying: dict[str, Any] | None = None
     seconds: float = 0.0
-    is_new: bool = field(default=True, compare=False)
 
     @classmethod
     def read(cls, scratch: Lake) -> Record | None:
@@ -51,7 +50,7 @@ class Record:
         if said is None:
             return None
         known = {name: said.get(name) for name in ("index", "survey", "dying")}
-        return cls(scratch, said["identity"], **known, seconds=float(said.get("seconds") or 0.0), is_new=False)
+        return cls(scratch, said["identity"], **known, seconds=float(said.get("seconds") or 0.0))
 
     def write(self) -> None:
         """Keep it, whole."""

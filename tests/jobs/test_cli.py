@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -206,15 +205,35 @@ def test_a_lake_that_is_not_there_is_an_error(verb: str, tmp_path: Path) -> None
     assert "no lake" in done.stderr
 
 
+# `assay`, held at its second receipt for a minute: there a signal finds it, on a quick machine too.
+_HELD = """
+import time
+from jobs.cli import main
+from operators.storage import Storage
+
+write, receipts = Storage.write, []
+
+def held(self, path, data):
+    if path.startswith("documents/"):
+        receipts.append(path)
+        if len(receipts) == 2:
+            time.sleep(60)
+    write(self, path, data)
+
+Storage.write = held
+main()
+"""
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_lake_that_resumes(model_folder: Path, tmp_path: Path) -> None:
     """A real process, a real SIGINT while it scores."""
     corpus = tmp_path / "long.jsonl"
     line = json.dumps({"text": "def f(x): return x + 1\n" * 300})
     corpus.write_text((line + "\n") * 60, encoding="utf-8")
-    command = [sys.executable, "-m", "jobs.cli", "score", "--model", str(model_folder), "--input", str(corpus),
-               "--lake", str(tmp_path / "lake"), "--run-id", "r", "--engine", "inline"]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    flags = ["score", "--model", str(model_folder), "--input", str(corpus), "--lake", str(tmp_path / "lake"),
+             "--run-id", "r", "--engine", "inline"]  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", _HELD, *flags], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(tmp_path.glob("lake/documents/*/*.parquet")):
         time.sleep(0.1)
@@ -223,6 +242,7 @@ def test_ctrl_c_leaves_a_lake_that_resumes(model_folder: Path, tmp_path: Path) -
     assert process.returncode == 130, stderr
     assert "run the same command again to resume" in stderr
     assert "Traceback" not in stderr
+    command = [sys.executable, "-m", "jobs.cli", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "resuming run r" in done.stderr

@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from jobs.demo import fit as fitting
 from jobs.demo import training
 from jobs.demo.corpus import DemoError, build_corpus
-from jobs.demo.training import BOS_ID, EOS_ID, Progress, Settings, TrainingInfo, cached, demo_key, train
+from jobs.demo.fit import Progress
+from jobs.demo.recipe import Settings, demo_key
+from jobs.demo.tokenizer import BOS_ID, EOS_ID
+from jobs.demo.training import TrainingInfo, cached, train
 
 TINY = Settings(vocabulary=512, width=32, layers=1, heads=2, inner_width=64, learning_rate=1e-2, warmup=5)
 FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -162,30 +166,30 @@ def test_padding_changes_no_loss() -> None:
     model = training._new_model(50, TINY)
     short, long = torch.randint(2, 50, (5,)), torch.randint(2, 50, (19,))
     with torch.no_grad():
-        together = training._loss(model, [short, long])
-        alone = [training._loss(model, [ids]) * (len(ids) - 1) for ids in (short, long)]
+        together = fitting.batch_loss(model, [short, long])
+        alone = [fitting.batch_loss(model, [ids]) * (len(ids) - 1) for ids in (short, long)]
     torch.testing.assert_close(together, (alone[0] + alone[1]) / (4 + 18))
 
 
 def test_a_round_shows_every_pass_once() -> None:
     passes = [i for i in range(7) for _ in range(i)]
-    batches = training._batches(passes, [100 - i for i in range(7)], 4)
+    batches = fitting.batches(passes, [100 - i for i in range(7)], 4)
     shown = [i for _ in range(6) for i in next(batches)]  # 21 passes in batches of 4
     assert sorted(shown) == passes
 
 
 def test_the_rate_rises_holds_and_falls_by_the_clock_too() -> None:
-    fit = training._Fit(Settings(warmup=10, decay=0.5, learning_rate=1.0), steps=100, seconds=10.0, on_progress=None)
+    fit = fitting.Fit(Settings(warmup=10, decay=0.5, learning_rate=1.0), steps=100, seconds=10.0, on_progress=None)
     rates = []
     for step in range(101):
         fit.losses = [0.0] * step
-        rates.append(fit._learning_rate())
+        rates.append(fit.learning_rate())
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:51] == pytest.approx([1.0] * 42)
     assert rates[75] == pytest.approx(0.5)
     assert rates[100] == 0
     fit.losses, fit.elapsed = [0.0] * 30, 9.0
-    assert fit._learning_rate() == pytest.approx(0.2)
+    assert fit.learning_rate() == pytest.approx(0.2)
 
 
 def test_importing_the_module_loads_no_framework() -> None:
