@@ -1,7 +1,7 @@
 """The errors a user can mend, by what the command line does with them.
 
     exit 2   the job as asked for cannot be run: ConfigError, InputError, ModelError, ResumeError, QueryError,
-             ScoreError
+             ScoreError, ResultError
     exit 1   the job ran and failed: RunError, StorageError, ObjectError, OSError
 
 Anything else is a defect of ours and keeps its traceback.
@@ -25,6 +25,7 @@ def exit_code(error: BaseException) -> int | None:
         "ResumeError",
         "QueryError",
         "ScoreError",
+        "ResultError",
         "DetectorError",
         "DemoError",
     }:

@@ -33,10 +33,15 @@ from operators.scores import create_macros
 from operators.scores.wide import WIDE_SCORES, wide_comments, wide_sql
 from operators.storage import Storage
 from schemas import (
+    COMPARISON_TABLES,
     DECONTAMINATION,
     DOCUMENTS,
+    DOMAIN_FIT,
     EXTRACTIONS,
     FREQUENCIES,
+    MIXTURE_CURVES,
+    MIXTURE_POSTERIORS,
+    MIXTURES,
     OVERLAP_ITEMS,
     OVERLAP_SPANS,
     PAIRS,
@@ -45,7 +50,9 @@ from schemas import (
     SCORES,
     SPANS,
     TABLES,
+    TOKENIZER_TABLES,
     TOKENS,
+    VOCABULARY_FIT,
     Column,
     Table,
     check_run_id,
@@ -58,6 +65,8 @@ _PARTITIONS: Mapping[str, tuple[str, ...]] = {
     t.name: tuple(c.name for c in t.columns if c.is_partition) for t in TABLES if t is not RUNS
 }
 
+_OF_RUNS = ("run_id", "p_run")  # first partitions that are runs; other tables are kept under names of their own
+
 # Rows that DuckDB is to expect when it decides which side of a join to hold in memory: only their order matters.
 _EXPECTED_ROWS = {
     TOKENS.name: 10**9,
@@ -69,8 +78,12 @@ _EXPECTED_ROWS = {
     OVERLAP_SPANS.name: 10**6,
     DECONTAMINATION.name: 10**6,
     DOCUMENTS.name: 10**6,
+    MIXTURE_POSTERIORS.name: 10**6,
     FREQUENCIES.name: 10**5,
+    VOCABULARY_FIT.name: 10**5,
     REJECTS.name: 10**4,
+    **dict.fromkeys((t.name for t in (DOMAIN_FIT, MIXTURES, MIXTURE_CURVES)), 10**3),
+    **dict.fromkeys((t.name for t in (*COMPARISON_TABLES, *TOKENIZER_TABLES)), 10**3),
 }
 _NO_ROWS = "limit (select 0)"
 
@@ -93,7 +106,7 @@ def _name(identifier: str) -> str:
 def _globs(root: str, table: Table, runs: Sequence[str] | None) -> str:
     """SQL list of the patterns that match a table's files, of some runs or of all."""
     folder = f"{escape_glob(root)}/{table.name}"
-    if table is not RUNS and _PARTITIONS[table.name][0] in ("corpus", "overlap"):  # not of runs
+    if table is not RUNS and _PARTITIONS[table.name][0] not in _OF_RUNS:
         runs = None
     if table is RUNS:
         patterns = [f"{folder}/{run}.json" for run in ("*" if runs is None else runs)]

@@ -7,6 +7,7 @@
     <root>/scores/run_id=<run_id>/<part>.parquet         one object a family of scores, or a learned detector
     <root>/extractions/run_id=<run_id>/<part>.parquet    one object a context
     <root>/spans/run_id=<run_id>/<part>.parquet          one object a kind
+    <root>/{domain_fit,vocabulary_fit}/run_id=<run_id>/<part>.parquet       one object each
     <root>/orders/<run_id>.parquet                       the shuffled benchmark that a run scored
     <root>/progress/run_id=<run_id>/<file>               the driver's own record of a run, for resuming it
     <root>/frequencies/corpus=<name>/<part>.parquet      one object a counted corpus
@@ -14,6 +15,7 @@
     <root>/overlap_items/overlap=<name>/job.json              what was compared with what: its receipt, written last
     <root>/overlap_items/overlap=<name>/rejects.parquet       records of either side that could not be read
     <root>/overlap_items/progress/overlap=<name>/...          the driver's record of one under way
+    <root>/{mixtures,comparisons,...}/...                as `operators.results` names them
 
 A part is named by a digest of what it holds, so a retry overwrites its own objects and nothing else. Names that do not
 fit the layout are never read, written or removed. One driver writes a run at a time: nothing here takes a lock.
@@ -35,7 +37,18 @@ import numpy.typing as npt
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from operators.storage import Storage, is_temporary
-from schemas import DOCUMENTS, EXTRACTIONS, FREQUENCIES, OVERLAP_TABLES, REJECTS, SCORES, SPANS, TOKENS, check_run_id
+from schemas import (
+    DOCUMENTS,
+    EXTRACTIONS,
+    FIT_TABLES,
+    FREQUENCIES,
+    OVERLAP_TABLES,
+    REJECTS,
+    SCORES,
+    SPANS,
+    TOKENS,
+    check_run_id,
+)
 from schemas.frequencies import check_corpus
 from schemas.overlaps import check_overlap
 
@@ -43,7 +56,12 @@ RUNS_FOLDER = "runs"
 PROGRESS_FOLDER = "progress"
 ORDERS_FOLDER = "orders"
 PART_TABLES = (DOCUMENTS.name, TOKENS.name, REJECTS.name)  # what a run writes
-MADE_TABLES = (SCORES.name, EXTRACTIONS.name, SPANS.name)  # and what is made of it afterwards
+MADE_TABLES = (
+    SCORES.name,
+    EXTRACTIONS.name,
+    SPANS.name,
+    *(t.name for t in FIT_TABLES),
+)  # and what is made of it afterwards
 TABLES_BY_RUN = (*PART_TABLES, *MADE_TABLES)
 
 _PART_NAME = re.compile(r"[0-9a-f]{32}")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from jobs.cli.app import app
 from jobs.cli import (  # as `assay --help` lists
     score, scores, evaluate, dataset_inference, detector,
-    memorization, overlap, exchangeability, contamination, lake, demo, bench,
+    memorization, overlap, exchangeability, contamination,
+    mixture, compare, tokenizers, lake, demo, bench,
 )  # fmt: skip
 
 # isort: on
@@ -17,6 +18,7 @@ from jobs.cli import (  # as `assay --help` lists
 __all__ = [
     "app",
     "bench",
+    "compare",
     "contamination",
     "dataset_inference",
     "demo",
@@ -26,9 +28,11 @@ __all__ = [
     "lake",
     "main",
     "memorization",
+    "mixture",
     "overlap",
     "score",
     "scores",
+    "tokenizers",
 ]
 
 

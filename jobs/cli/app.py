@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -89,6 +90,14 @@ LabelExpression = Annotated[
 ResultFormat = Annotated[
     Output | None, typer.Option(help="How numbers are printed (default: as --output ends, or table).")
 ]
+
+# Of the verbs that keep a result under a name
+
+ResultName = Annotated[str, typer.Option(help="Name of the result, which queries ask for.")]
+
+OverwriteName = Annotated[str | None, typer.Option(help="Replace the result of this name.", metavar="NAME")]
+
+Figure = Annotated[Path | None, typer.Option(help="Draw it: a file that ends in .svg or .png.")]
 
 
 def example(*lines: str) -> str:

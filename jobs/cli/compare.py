@@ -1,0 +1,3 @@
+"""`assay compare`: flags and help."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""`assay mixture fit`: flags and help."""
+
+from __future__ import annotations

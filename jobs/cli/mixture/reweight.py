@@ -1,0 +1,3 @@
+"""`assay mixture doremi` and `assay mixture select`: flags and help."""
+
+from __future__ import annotations

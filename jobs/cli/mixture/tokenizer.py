@@ -1,0 +1,3 @@
+"""`assay mixture tokenizer`: flags and help."""
+
+from __future__ import annotations

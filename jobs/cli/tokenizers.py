@@ -1,0 +1,3 @@
+"""`assay tokenizers`: flags and help."""
+
+from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Figures: SVG or PNG, the same every time."""

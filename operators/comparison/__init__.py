@@ -1,0 +1,1 @@
+"""How two corpora differ: divergences, depth, profiles, with their tests."""

@@ -1,0 +1,1 @@
+"""A tokenizer's training mixture from its merges: pair counts while merging, and a linear program."""

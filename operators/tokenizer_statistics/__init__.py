@@ -1,0 +1,1 @@
+"""How tokenizers cut text: counts of documents, and the statistics made of them."""

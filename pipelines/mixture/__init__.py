@@ -1,0 +1,1 @@
+"""Reads candidate corpora for `assay mixture tokenizer`."""

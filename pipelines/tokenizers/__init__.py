@@ -1,0 +1,1 @@
+"""Reads a corpus for `assay tokenizers`."""
