@@ -2,7 +2,7 @@
 
     run -> ledger, layout -> each documents part -> its tokens part -> rejects -> ids and records across parts -> totals
         -> scores, windows and spans of the run as it is now, orders that it scored; and of the lake: names that belong
-        to no run, counts of corpora, overlaps
+        to no run, counts of corpora, overlaps, results that have a name
 
 Reads every byte once, one part at a time (tokens by row group), with Parquet's page checksums on. What must be unique
 across parts is compared in passes over ranges of hashes, so memory stays bounded however many documents a run has; the
@@ -28,6 +28,7 @@ from operators.verify.orders import lost_order_faults, order_faults
 from operators.verify.overlaps import overlap_faults
 from operators.verify.records import repeated_documents, repeated_records
 from operators.verify.rejects import reject_faults
+from operators.verify.results import result_faults
 from operators.verify.scores import score_faults
 from schemas import DOCUMENTS, REJECTS, check_run_id
 
@@ -49,7 +50,7 @@ def verify(lake: Lake, run_id: str | None = None) -> list[Fault]:
     faults = [*lost_faults(lake, run_ids), *lost_order_faults(lake, run_ids)]
     for each in run_ids:
         faults += _run_faults(lake, each)
-    return [*faults, *frequency_faults(lake), *overlap_faults(lake)]
+    return [*faults, *frequency_faults(lake), *overlap_faults(lake), *result_faults(lake)]
 
 
 def _run_faults(lake: Lake, run_id: str) -> Iterator[Fault]:

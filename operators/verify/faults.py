@@ -69,14 +69,25 @@ Finding = tuple[Kind, str]
 
 def placed(lake: Lake, part: Part, findings: Iterable[Finding]) -> Iterator[Fault]:
     """Findings of a part as faults; that it cannot be read is one more."""
+    yield from placed_at(lake, part.path, findings, part.run_id)
+
+
+def placed_at(
+    lake: Lake, path: str, findings: Iterable[Finding], run_id: str = "", missing: str | None = None
+) -> Iterator[Fault]:
+    """Findings of the object at a path as faults; that it cannot be read is one more. `missing`: what is said of one
+    that is not there."""
     try:
         for kind, message in findings:
-            yield Fault(kind, part.run_id, part.path, message)
+            yield Fault(kind, run_id, path, message)
     except ObjectError:
-        raise  # the storage failed: that says nothing about the part
+        raise  # the storage failed: that says nothing about the object
     except BROKEN as error:
+        if missing is not None and isinstance(error, FileNotFoundError):
+            yield Fault(Kind.TWIN, run_id, path, missing)
+            return
         message = redact(f"{type(error).__name__}: {error}", lake.storage_options)
-        yield Fault(Kind.UNREADABLE, part.run_id, part.path, message)
+        yield Fault(Kind.UNREADABLE, run_id, path, message)
 
 
 def wrong_documents(kind: Kind, message: str, doc_ids: Int64) -> Iterator[Finding]:

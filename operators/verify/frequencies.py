@@ -9,9 +9,7 @@ import pyarrow as pa
 
 from operators.lake import Lake, frequencies_path
 from operators.storage import is_temporary
-from operators.storage.object_error import ObjectError
-from operators.storage.remote import redact
-from operators.verify.faults import BROKEN, Fault, Finding, Kind
+from operators.verify.faults import Fault, Finding, Kind, placed_at
 from operators.verify.stored import schema_findings
 from schemas import FREQUENCIES
 from schemas.frequencies import check_corpus
@@ -50,18 +48,7 @@ def _corpus_faults(lake: Lake, corpus: str) -> Iterator[Fault]:
         elif path != expected:
             yield Fault(Kind.FOREIGN, "", path, "not the counts of this corpus, which have a name of their own")
         else:
-            yield from _placed(lake, path)
-
-
-def _placed(lake: Lake, path: str) -> Iterator[Fault]:
-    try:
-        for kind, message in _findings(lake, path):
-            yield Fault(kind, "", path, message)
-    except ObjectError:
-        raise  # the storage failed: that says nothing about the counts
-    except BROKEN as error:
-        message = redact(f"{type(error).__name__}: {error}", lake.storage_options)
-        yield Fault(Kind.UNREADABLE, "", path, message)
+            yield from placed_at(lake, path, _findings(lake, path))
 
 
 def _findings(lake: Lake, path: str) -> Iterator[Finding]:

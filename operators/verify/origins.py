@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 
 import pyarrow as pa
@@ -24,11 +24,16 @@ def origin_findings(lake: Lake, part: Part, schema: pa.Schema, command: str) -> 
         yield Kind.NAME, f"what it was made from makes the name {origin.part_name}"
     if part.run_id not in origin.states:
         yield Kind.STALE, f"does not say of which state of its run it is: `{command}` computes it again"
-    for run_id, state in sorted(origin.states.items()):
-        yield from _changed(f"run {run_id!r}", state, partial(_run_now, lake, run_id), command)
+    yield from state_findings(lake, origin.states, command)
     for corpus, counts in sorted(origin.corpora.items()):
         yield from _changed(f"the count of corpus {corpus!r}", counts, partial(corpus_state, lake, corpus), command)
     return origin
+
+
+def state_findings(lake: Lake, states: Mapping[str, State], command: str) -> Iterator[Finding]:
+    """Of runs that something was made from: those that are no longer in the state that they were in."""
+    for run_id, state in sorted(states.items()):
+        yield from _changed(f"run {run_id!r}", state, partial(_run_now, lake, run_id), command)
 
 
 def _run_now(lake: Lake, run_id: str) -> State:

@@ -30,9 +30,7 @@ from operators.lake import (
     overlap_rejects_path,
 )
 from operators.storage import is_temporary
-from operators.storage.object_error import ObjectError
-from operators.storage.remote import redact
-from operators.verify.faults import BROKEN, Fault, Finding, Int64, Kind
+from operators.verify.faults import Fault, Finding, Int64, Kind, placed_at
 from operators.verify.stored import schema_findings
 from schemas import DECONTAMINATION, OVERLAP_ITEMS, OVERLAP_SPANS, OVERLAP_TABLES, Table
 from schemas.overlaps import check_overlap
@@ -43,6 +41,7 @@ _IN_PROGRESS = re.compile(
     r"|progress/run_id=(corpus|benchmark)/((shards|units|repeats-\d{8})\.parquet|claims\.json)"
 )
 _BATCH = 1 << 16
+_MISSING = "is missing, though its overlap is finished"
 
 
 @dataclass
@@ -129,26 +128,13 @@ def _faults(lake: Lake, name: str, is_under_way: bool) -> Iterator[Fault]:
     held, n_faults = _Held(), 0
     for declared, findings in _CHECKS:
         path = overlap_path(declared.name, name)
-        for fault in _placed(lake, path, _table_findings(lake, path, declared, findings, held)):
+        for fault in placed_at(lake, path, _table_findings(lake, path, declared, findings, held), missing=_MISSING):
             n_faults += 1
             yield fault
     if not n_faults:
-        yield from _placed(lake, where, _total_findings(totals, held))
+        yield from placed_at(lake, where, _total_findings(totals, held))
     if lake.storage.exists(rejects := overlap_rejects_path(name)):
-        yield from _placed(lake, rejects, _reject_findings(lake, rejects, totals))
-
-
-def _placed(lake: Lake, path: str, findings: Iterable[Finding]) -> Iterator[Fault]:
-    try:
-        for kind, message in findings:
-            yield Fault(kind, "", path, message)
-    except FileNotFoundError:
-        yield Fault(Kind.TWIN, "", path, "is missing, though its overlap is finished")
-    except ObjectError:
-        raise  # the storage failed: that says nothing about the table
-    except BROKEN as error:
-        message = redact(f"{type(error).__name__}: {error}", lake.storage_options)
-        yield Fault(Kind.UNREADABLE, "", path, message)
+        yield from placed_at(lake, rejects, _reject_findings(lake, rejects, totals))
 
 
 Check = Callable[[pa.Table, _Held], Iterable[Finding]]
