@@ -59,16 +59,15 @@ def missing_lists(lake: str, run_id: str, search: Search, ledger: Mapping[str, A
     """(n, p)-extraction in the document's context under a top-k, where the run's lists do not hold it."""
     if not search.top_k:
         return
-    features = ledger.get("features") or ()
     config = ledger.get("config")
-    length = config.get("top_k") if isinstance(config, dict) else None
+    known: Mapping[str, Any] = config if isinstance(config, dict) else {}
+    features, length = known.get("features") or (), known.get("top_k")
     if "topk" not in features:
         why = "the run has no top-k lists"
     elif isinstance(length, int) and length < search.top_k:
         why = f"the run's lists hold {length} tokens, sampling is from {search.top_k}"
     else:
         return
-    known: Mapping[str, Any] = config if isinstance(config, dict) else {}
     name, groups = f"{run_id}-top{search.top_k}"[:128], dict.fromkeys([*features, "topk"])
     command = score_command(lake, name, known, known.get("input") or ["INPUT"], groups, search.top_k)
     yield Lack("(n, p)-extraction in the document's context", f"{why}: score it again, under another --run-id", command)

@@ -85,7 +85,7 @@ def write_run(
     config = {"features": list(features), "top_k": TOP, "model": "m", "transform": transform, "base_run": base_run,
               "prompt_column": "prompt" if has_prompt else None}  # fmt: skip
     written: dict[str, Any] = {
-        "run_id": run_id, "state": state, "config": config, "features": list(features), "finished_at": FINISHED,
+        "run_id": run_id, "state": state, "config": config, "finished_at": FINISHED,
         "totals": totals | {"rows_in": len(documents)}, "model": {"fingerprint": "f"}, "config_digest": "d",
     }  # fmt: skip
     lake.write_run(run_id, written | ledger)
