@@ -13,7 +13,7 @@ from pipelines.config import ConfigError, read_storage_options
 
 if TYPE_CHECKING:
     from operators.token_counts import TokenCounts
-    from pipelines.count import Rejects
+    from pipelines.tally import Rejected
 
 _OF_RUNS = ("lake", "name", "from_run", "first_tokens", "overwrite", "storage_options", "engine")
 
@@ -40,7 +40,7 @@ def _of_input(lake: str, name: str, flags: dict[str, Any]) -> TokenCounts:
     if "text_template" in flags:
         flags = {**flags, "text_template": unescaped(flags["text_template"])}
     counted = count_corpus(plan_frequencies(FrequenciesJob.parse(lake=lake, name=name, **flags)))
-    _say_rejects(counted.rejects, counted.n_rejects, counted.n_unreadable)
+    say_rejects(counted.rejected)
     return counted.counts
 
 
@@ -64,13 +64,14 @@ def _of_run(lake: str, name: str, run_id: str, flags: dict[str, Any]) -> TokenCo
     )
 
 
-def _say_rejects(rejects: Rejects, n: int, n_unreadable: int) -> None:
+def say_rejects(rejected: Rejected) -> None:
     """What was not counted, by reason, on standard error."""
-    if not n:
+    if not rejected.n:
         return
+    n_unreadable = rejected.n_unreadable
     files = f", {n_unreadable:,} of them files or pieces that could not be read to their end" if n_unreadable else ""
-    records = "1 record was" if n == 1 else f"{n:,} records were"
+    records = "1 record was" if rejected.n == 1 else f"{rejected.n:,} records were"
     print(f"warning: {records} rejected and not counted{files}:", file=sys.stderr)
-    for reason, (count, first) in sorted(rejects.items()):
+    for reason, (count, first) in sorted(rejected.reasons.items()):
         shown = printable(first.replace("\n", "\\n"))
         print(f"  {count:>9,}  {reason}; the first: {shown}", file=sys.stderr)

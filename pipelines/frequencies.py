@@ -1,6 +1,6 @@
 """Counts the tokens of a corpus: `read -> tokenize -> count`, one table of counts a unit, added up and then written.
 
-    job -> listing -> units -> rows of cut files, repeats of ids (`survey`) -> counts by unit -> a part of `frequencies`
+    job -> listing -> units -> counts by unit, each once (`tally`) -> a part of `frequencies`
 
 Work is spread over units as it is for scoring; a worker and the driver hold the counts of one vocabulary. Nothing is
 written before all is counted: a command that was stopped begins anew, and the lake keeps what it had.
@@ -8,36 +8,29 @@ written before all is counted: a command that was stopped begins anew, and the l
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from operators.lake import Lake, frequencies_path, progress_folder
+from operators.lake import Lake, frequencies_path
 from operators.model_files import ModelOptions, model_folder, read_config
 from operators.read import ReadOptions
-from operators.token_counts import CountedCorpus, CountOptions, Fingerprints
+from operators.token_counts import CountedCorpus, CountOptions, Fingerprints, TokenCounts
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.tokenize_load import load_tokenizer
-from pipelines.causes import in_one_line
 from pipelines.config import ConfigError, ScoreConfig
-from pipelines.count import Counted, Counting, CountStep
+from pipelines.count import Counted, TokenWork
 from pipelines.plan import package_versions
 from pipelines.previous import Listing, list_input
-from pipelines.probe import dying_unit
 from pipelines.score import RunError
 from pipelines.steps import TokenizeStep
-from pipelines.surveyors import make_surveyor
+from pipelines.tally import Corpus, surveying, tally
 from schemas.frequencies import check_corpus
-
-log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 20  # of text tokenized at once
 _COUNTED = "counted"  # the run id that reading asks for; no run is made
 _SCRATCH = "frequencies/progress"  # a lake in the lake: what readers must know of repeats lies there meanwhile
-MAX_STALLS = 3  # failures in a row of the machinery between which no unit was counted
 
 
 @dataclass(frozen=True)
@@ -172,41 +165,14 @@ def count_corpus(plan: FrequenciesPlan) -> Counted:
         RunError: a worker failed, or nothing at all could be counted; nothing is written then.
     """
     reading = plan.job.reading
-    scratch = Lake(f"{plan.lake.root}/{_SCRATCH}", reading.storage_options)
-    tokenize, read = plan.step(), plan.read_options()
-    try:
-        with make_surveyor(reading.engine, reading.address) as surveyor:
-            step = CountStep(read, tokenize, plan.options, scratch, plan.job.corpus, reading.storage_options)
-            counting = Counting(replace(step, claims=surveyor.claims), surveyor, plan.listing)
-            counted = _finish(counting)
-    except Exception as error:
-        if isinstance(error, RunError | ConfigError):
-            raise
-        raise RunError(in_one_line(error)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            _clear(plan.lake, plan.job.corpus)
+    counted = Counted(TokenCounts.none(plan.options.width))
+    with surveying(reading.engine, reading.address) as surveyor:
+        corpus = Corpus(plan.job.corpus, plan.listing, plan.read_options(), plan.lake, _SCRATCH)
+        counted.rejected = tally(corpus, TokenWork(plan.step(), plan.options), counted.add, surveyor)
     if not counted.counts.documents:
-        raise RunError(f"no document was counted; {counted.said or 'the input holds no record'}")
+        raise RunError(f"no document was counted; {counted.rejected.said or 'the input holds no record'}")
     write_corpus(plan.lake, plan.job.corpus, _corpus(plan, counted))
     return counted
-
-
-def _finish(counting: Counting) -> Counted:
-    """Count until nothing is left, beginning again where machinery failed, without files that kill their reader."""
-    stalls = 0
-    while True:
-        done = counting.n_done
-        try:
-            return counting.attempt()
-        except Exception as error:
-            if (unit := dying_unit(error)) is not None:
-                counting.probe(unit)
-                continue
-            stalls = 0 if counting.n_done > done else stalls + 1
-            if stalls >= MAX_STALLS or not counting.surveyor.may_restart(error):
-                raise
-            log.warning("%s; starting again what is left", in_one_line(error))
 
 
 def _corpus(plan: FrequenciesPlan, counted: Counted) -> CountedCorpus:
@@ -229,13 +195,3 @@ def write_corpus(lake: Lake, corpus: str, counted: CountedCorpus) -> None:
 
     lake.storage.write(frequencies_path(corpus), memoryview(counted.encode()))
     write_catalog(lake.root, lake.storage_options)
-
-
-def _clear(lake: Lake, corpus: str) -> None:
-    """Remove the repeats that the readers were told of."""
-    folder = f"{_SCRATCH}/{progress_folder(corpus)}"
-    for name in lake.storage.list(folder):
-        lake.storage.delete(f"{folder}/{name}")
-    while folder.count("/"):
-        lake.storage.delete_empty_folder(folder)
-        folder = folder.rpartition("/")[0]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lakes
 import pyarrow as pa
@@ -21,10 +21,10 @@ from operators.catalog import connect
 from operators.lake import Lake
 from operators.tokenize import DocumentTokenizer
 from operators.verify import verify
-from pipelines import count, units
+from pipelines import tally, units
 from pipelines.claims import MemoryClaims
 from pipelines.config import ConfigError
-from pipelines.count import Counted
+from pipelines.count import Counted, TokenWork
 from pipelines.engines import UnitStep
 from pipelines.frequencies import FrequenciesJob, count_corpus, plan_frequencies
 from pipelines.probe import ReaderDiesError
@@ -111,7 +111,7 @@ def test_the_ray_engine_counts_the_same(
     monkeypatch.setattr(units, "PIECE_BYTES", 20_000)
     result = counted(tmp_path / "lake", spoiled, model_folder, engine="ray")
     assert stored(tmp_path / "lake") == by_loop(model_folder, corpus)
-    assert (result.n_rejects, result.n_unreadable) == (3, 0)
+    assert (result.rejected.n, result.rejected.n_unreadable) == (3, 0)
 
 
 def test_unreadable_files_are_said_and_the_others_counted(model_folder: Path, corpus: Path, tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_unreadable_files_are_said_and_the_others_counted(model_folder: Path, co
     (folder / "a.jsonl").write_bytes(corpus.read_bytes())
     (folder / "b.parquet").write_bytes(b"PAR1 no parquet PAR1")
     result = counted(tmp_path / "lake", folder, model_folder)
-    assert (result.n_unreadable, result.counts.documents) == (1, 30)
-    assert "b.parquet" in result.said
+    assert (result.rejected.n_unreadable, result.counts.documents) == (1, 30)
+    assert "b.parquet" in result.rejected.said
     assert stored(tmp_path / "lake") == by_loop(model_folder, corpus)
 
 
@@ -240,13 +240,13 @@ def two_files(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def use(monkeypatch: pytest.MonkeyPatch, surveyor: InlineSurveyor) -> None:
     from contextlib import nullcontext
 
-    monkeypatch.setattr("pipelines.frequencies.make_surveyor", lambda engine, address: nullcontext(surveyor))
+    monkeypatch.setattr("pipelines.tally.make_surveyor", lambda engine, address: nullcontext(surveyor))
 
 
 def test_what_was_counted_before_the_machinery_failed_is_not_counted_again(
     model_folder: Path, corpus: Path, two_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    surveyor = Failing(count.CountStep, ConnectionError("a node is gone"))
+    surveyor = Failing(tally.TallyStep, ConnectionError("a node is gone"))
     use(monkeypatch, surveyor)
     counted(tmp_path / "lake", two_files, model_folder)
     assert surveyor.surveyed == [0, 1]
@@ -256,7 +256,7 @@ def test_what_was_counted_before_the_machinery_failed_is_not_counted_again(
 def test_what_a_worker_raises_ends_the_count_and_writes_nothing(
     model_folder: Path, two_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, Failing(count.CountStep, KeyError("a defect")))
+    use(monkeypatch, Failing(tally.TallyStep, KeyError("a defect")))
     with pytest.raises(RunError, match="KeyError: 'a defect'"):
         counted(tmp_path / "lake", two_files, model_folder)
     assert not list((tmp_path / "lake").rglob("*.parquet"))
@@ -265,12 +265,12 @@ def test_what_a_worker_raises_ends_the_count_and_writes_nothing(
 def test_a_file_that_kills_its_reader_is_left_out_and_said(
     model_folder: Path, two_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    surveyor, killer = Failing(count.CountStep, ReaderDiesError.of(1)), str(two_files / "b.jsonl")
+    surveyor, killer = Failing(tally.TallyStep, ReaderDiesError.of(1)), str(two_files / "b.jsonl")
     use(monkeypatch, surveyor)
-    monkeypatch.setattr(count, "killers", lambda pieces, *_: [p.shard.uri for p in pieces if p.shard.uri == killer])
+    monkeypatch.setattr(tally, "killers", lambda pieces, *_: [p.shard.uri for p in pieces if p.shard.uri == killer])
     result = counted(tmp_path / "lake", two_files, model_folder)
     assert surveyor.surveyed == [0, 1]
-    assert (result.counts.documents, result.n_unreadable) == (20, 1)
+    assert (result.counts.documents, result.rejected.n_unreadable) == (20, 1)
     assert result.rejects["killed_worker"][1].startswith(f"{killer}: reading this file ended the process")
 
 
@@ -286,9 +286,11 @@ class Deadly(InlineSurveyor):
         self.claims, self.deaths = DeadlyClaims(), 0
 
     def survey(self, step: UnitStep, units: Sequence[Unit]) -> Iterator[pa.Table]:
-        if isinstance(step, count.CountStep):
-            tokenize = step.tokenize
-            step = replace(step, tokenize=lambda block: self.tokenize(tokenize, block))  # type: ignore[arg-type]
+        if isinstance(step, tally.TallyStep):
+            work = cast(TokenWork, step.work)
+            tokenize = work.tokenize
+            dying = replace(work, tokenize=lambda block: self.tokenize(tokenize, block))  # type: ignore[arg-type]
+            step = replace(step, work=dying)
         for unit in units:
             yield from self.until_alive(step, unit)
 
@@ -326,6 +328,6 @@ def test_a_document_that_kills_its_worker_is_left_out_and_the_others_are_counted
     source.write_text("".join([*lines[:7], poison, *lines[7:]]), encoding="utf-8")
     result = counted(tmp_path / "lake", source, model_folder)
     assert stored(tmp_path / "lake") == by_loop(model_folder, corpus)
-    assert (result.counts.documents, result.n_rejects, result.n_unreadable) == (30, 1, 0)
+    assert (result.counts.documents, result.rejected.n, result.rejected.n_unreadable) == (30, 1, 0)
     assert result.rejects["killed_worker"][1].startswith(f"{source}#7: its worker died 2 times")
     assert surveyor.deaths == 4  # twice with the block, twice alone
