@@ -42,10 +42,12 @@ def check_lake(lake: str, options: Mapping[str, Any] | None = None) -> None:
     from operators.lake import RUNS_FOLDER
     from operators.storage import Storage
     from schemas import OVERLAP_ITEMS
+    from schemas.results import RESULT_KINDS
 
     storage = Storage(lake, options or {})
     storage.check()
-    if not storage.list(RUNS_FOLDER) and not storage.list(OVERLAP_ITEMS.name):
+    named = (table.name for table in (OVERLAP_ITEMS, *(kind.tables[0] for kind in RESULT_KINDS)))
+    if not any(storage.list(folder) for folder in (RUNS_FOLDER, *named)):
         raise ConfigError(f"no lake at {lake}: `assay score --lake {lake} ...` makes one")
 
 

@@ -4,6 +4,7 @@
     <lake>/{documents,rejects,...}/.../*.parquet -------------------> documents rejects pairs scores frequencies
     scores, a column per card --------------------------------------> wide_scores
     spans and their documents' texts -------------------------------> memorized_spans
+    domain_fit and the models of its runs --------------------------> model_domain
     <lake>/runs/*.json ---------------------------------------------> runs
     operators/sql/*/*.sql ------------------------------------------> min_k(run, ...), auroc(scores), ...
 
@@ -29,6 +30,7 @@ import duckdb
 from operators.duckdb_files import LakeFiles, escape_glob
 from operators.ledger import ledger_sql
 from operators.memorization.view import MEMORIZED_SPANS, memorized_comments, memorized_sql
+from operators.mixtures.model_domain import MODEL_DOMAIN, ROW, model_domain_comments, model_domain_sql
 from operators.scores import create_macros
 from operators.scores.wide import WIDE_SCORES, wide_comments, wide_sql
 from operators.storage import Storage
@@ -209,6 +211,7 @@ def _create_catalog(
         create_macros(connection, _tokens)
     _create_wide_scores(connection)
     _create_memorized_spans(connection)
+    _create_model_domain(connection)
     with files.own_errors() if files is not None else nullcontext():
         for table in TABLES:
             view = _runs_view(root, runs) if table is RUNS else _parquet_view(root, table, runs)
@@ -231,6 +234,13 @@ def _create_memorized_spans(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"comment on view {MEMORIZED_SPANS} is {quote(grain)}")
     for name, comment in memorized_comments().items():
         connection.execute(f"comment on column {MEMORIZED_SPANS}.{_name(name)} is {quote(comment)}")
+
+
+def _create_model_domain(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"create view {MODEL_DOMAIN} as {model_domain_sql()}")
+    connection.execute(f"comment on view {MODEL_DOMAIN} is {quote(f'one row: {ROW}')}")
+    for name, comment in model_domain_comments().items():
+        connection.execute(f"comment on column {MODEL_DOMAIN}.{_name(name)} is {quote(comment)}")
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, table: Table) -> None:

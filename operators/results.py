@@ -92,7 +92,8 @@ def keep_result(
 ) -> str:
     """Write the tables of a result and then its job; what the lake had under this name is replaced.
 
-    `tables`: by table's name, with the columns of its schema but the partition, in any order of columns and rows.
+    `tables`: by table's name, with the columns of its schema but the partition, in any order of columns and rows;
+    a nullable one that is left out is NULL.
     A table of the kind that is not given is removed. Values are checked against the schema before anything is written.
     `settings` and `facts` are JSON without NaN and without secrets.
 
@@ -134,11 +135,15 @@ def keep_result(
 def _arranged(table: Table, rows: pa.Table) -> pa.Table:
     """Rows as they are stored: declared columns in their types, sorted, sound."""
     schema = table.arrow()
-    missing = set(schema.names) - set(rows.column_names)
+    missing = {field.name for field in schema if not field.nullable} - set(rows.column_names)
     unknown = set(rows.column_names) - set(schema.names)
     if missing or unknown:
         raise ValueError(f"{table.name}: columns missing {sorted(missing)}, unknown {sorted(unknown)}")
-    columns = [rows[field.name].cast(field.type) for field in schema]
+    given = set(rows.column_names)
+    columns = [
+        rows[field.name].cast(field.type) if field.name in given else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
     arranged = pa.table(columns, schema=schema).sort_by([(name, "ascending") for name in table.sorted_by])
     if faults := table.validate(arranged):
         raise ValueError("; ".join(faults))

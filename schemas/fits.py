@@ -25,7 +25,7 @@ DOMAIN_FIT = Table(
         Column("n_documents", pa.int64(), "documents, those without a scored token included", unit="count", minimum=0),
         Column("n_undefined", pa.int64(), "of them, those without a scored token", unit="count", minimum=0),
         Column("n_tokens", pa.int64(), "scored tokens", unit="tokens", minimum=0),
-        Column("n_fed", pa.int64(), "tokens fed, those without a prediction included", unit="tokens", minimum=0),
+        Column("n_fed", pa.int64(), "tokens fed of the documents with a scored token", unit="tokens", minimum=0),
         Column("n_bytes", pa.int64(), "bytes of the documents with a scored token", unit="bytes", minimum=0),
         Column("n_words", pa.int64(), "words of the same documents", unit="words", nullable=True, minimum=0),
         Column(
@@ -79,7 +79,12 @@ DOMAIN_FIT = Table(
         ),
         *interval("perplexity", minimum=0),
         CONFIDENCE,
-        Column("n_resamples", pa.int64(), "bootstrap samples of documents behind the intervals", minimum=0),
+        Column(
+            "n_resamples",
+            pa.int64(),
+            "bootstrap samples of documents behind the intervals, studentised on the logarithm",
+            minimum=0,
+        ),
     ),
 )
 

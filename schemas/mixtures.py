@@ -20,7 +20,8 @@ MIXTURES = Table(
             "method",
             pa.string(),
             "em_document, em_token: likelihood; doremi, selective: two runs; tokenizer: merges; "
-            "product, sign, sign_cdf, spearman and /linear or /l2: perplexity correlations",
+            "product, sign, sign_cdf, sign_sign, spearman and /linear or /l2: perplexity correlations; "
+            "doremi/1, doremi/2, ...: the weights after each step",
         ),
         Column("component", pa.string(), "run, domain or candidate corpus, as it was named"),
         Column(
@@ -36,10 +37,27 @@ MIXTURES = Table(
         Column(
             "estimate",
             pa.float64(),
-            "what the share was made of: excess loss (nats), share of tokens selected, correlation, share of pairs",
+            "what stands beside the share: share of bytes by posterior (em), excess loss (nats), share of tokens "
+            "selected, correlation, share of pairs",
             nullable=True,
         ),
         *interval("estimate"),
+        Column(
+            "p_value",
+            pa.float64(),
+            "of the estimate where nothing links component and errors: models permuted, two-sided",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Column(
+            "p_adjusted",
+            pa.float64(),
+            "the same by Holm over the components of the method",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
         CONFIDENCE,
         Column("n", pa.int64(), "documents, tokens, models or merges behind it", unit="count", minimum=0),
         Column("note", pa.string(), "why this share is not to be trusted; NULL where nothing speaks against it",
@@ -59,7 +77,8 @@ MIXTURE_CURVES = Table(
         Column(
             "objective",
             pa.float64(),
-            "em: mean log-likelihood of a document or token (nats); tokenizer: summed slack of the linear program",
+            "em: mean log-likelihood of a document or token (nats); tokenizer: summed slack of the linear program; "
+            "doremi: excess loss under the step's weights (nats)",
         ),
         Column("gap", pa.float64(), "most that the optimum can be better, where it is known", nullable=True, minimum=0),
         Column("n", pa.int64(), "constraints held (tokenizer), documents or tokens (em)", unit="count", minimum=0),

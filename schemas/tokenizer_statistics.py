@@ -18,7 +18,7 @@ TOKENIZER_STATISTICS = Table(
         Column("part", pa.string(), "domain, or all: every document"),
         Column("domain", pa.string(), "domain or language; NULL: documents without one, or not of a domain",
                nullable=True),
-        Column("statistic", pa.string(), "its name, as docs/tokenizers.md defines it"),
+        Column("statistic", pa.string(), "its name; `assay tokenizers --list` says what it is"),
         Column("baseline", pa.string(), "domain or tokenizer that parity, premium and differences are against",
                nullable=True),
         Column("value", pa.float64(), "NULL where it is not defined", nullable=True),

@@ -43,6 +43,9 @@ QUERY_SIDE = {
     "contamination",
     "memorization",
     "repeats",
+    "mixtures",
+    "merges",
+    "comparison",
 }  # and what lies below
 
 

@@ -7,6 +7,13 @@
                combined, which is conservative, below 0.05 in no more than 5 %; of orders of a benchmark's items
                (`order_worlds`) uniform by permutation within its steps, and in no more than 5 % by the fitted tail
     selection  false share at most what was asked for
+    domain fit a corpus of documents of unequal length (`fit_worlds`): intervals cover in 93 to 97 %
+    corpora    two of one source (`comparison_worlds`): p-values by relabelling documents are uniform; intervals by
+               leaving documents out, and of a mean length whose tail is long, cover in 93 % or more
+    models     whose errors have nothing to do with their fit (`correlation_worlds`): p-values of correlations are
+               uniform within the steps of the orders drawn; below 0.05 in no more than 5 % where models tie
+    mixtures   of known shares (`mixture_worlds`): intervals of shares cover in 93 to 97 %; of a share of 0, where they
+               are one-sided, in 93 % or more
 
 Where it says at most, two standard errors of the simulation are allowed for. Samples are drawn from a fixed seed, so a
 verdict is the same every time; of so many rows one may miss by chance under another `--seed`.
@@ -22,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from jobs.bench import order_worlds, verdicts, worlds
+from jobs.bench import comparison_worlds, correlation_worlds, fit_worlds, mixture_worlds, order_worlds, verdicts, worlds
 from jobs.bench.measure import record, show
 from operators.evaluation import (
     Floats,
@@ -45,7 +52,7 @@ FDRS = (0.05, 0.1, 0.2)
 LEVELS = (0.01, 0.05)  # of FPR
 LOW, HIGH, MIN_KS_P = 0.93, 0.97, 0.01
 
-Kind = Literal["auroc", "tpr", "uniform", "at most"]
+Kind = Literal["auroc", "tpr", "uniform", "at most", "covers", "fit", "mixture"]
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,15 @@ class Check:
     low: float = 0.0
     high: float = 1.0
     is_whole: bool = False
+    is_corpus: bool = False
+    is_models: bool = False
+    other: int | None = None  # documents of the other class, where they are not as many
 
     @property
     def sample(self) -> str:
-        return f"{self.n} items" if self.is_whole else f"{self.n} + {self.n}"
+        if self.is_corpus or self.is_models:
+            return f"{self.n} {'models' if self.is_models else 'in all'}"
+        return f"{self.n} items" if self.is_whole else f"{self.n} + {self.other or self.n}"
 
     @property
     def is_met(self) -> bool:
@@ -120,11 +132,16 @@ def run_checks(draws: int, seed: int) -> Iterator[Check]:
         yield from _selection(draws, n, seed)
         yield from _verdicts(draws, n, seed)
         yield from _orders(draws, n, seed)
+        yield from _corpora(draws, n, seed)
+        yield from _fit(draws, n, seed)
+        yield from _mixtures(draws, n, seed)
+    for n_models in correlation_worlds.MODELS:
+        yield from _correlations(draws, n_models, seed)
     yield from _orders_of_a_model(draws, seed)
 
 
 def _coverage(kind: Kind, name: str, n: int, covered: Sequence[bool]) -> Check:
-    high = HIGH if kind == "auroc" else 1.0
+    high = HIGH if kind in ("auroc", "fit", "mixture") else 1.0
     return Check(kind, name, n, float(np.mean(covered)), _error(0.95, len(covered)), LOW, high)
 
 
@@ -255,6 +272,53 @@ def _smoothed(tests: Sequence[Exchangeability], n: int, seed: int) -> list[float
 
 def _below(p_values: Sequence[float | None]) -> list[float]:
     return [float(p is not None and p <= 0.05) for p in p_values]
+
+
+def _corpora(draws: int, n: int, seed: int) -> Iterator[Check]:
+    """Corpora of one source, of as many documents and of half as many; intervals also of corpora that differ."""
+    for sizes in (comparison_worlds.EQUAL, comparison_worlds.UNEQUAL):
+        other = sizes.of(n)[1]
+        for name, p_values in comparison_worlds.p_values(draws, n, sizes, seed).items():
+            yield replace(_uniform(f"p of corpora alike, {name}", n, p_values), other=other)
+        for centred, states in ((False, "one direction"), (True, "none")):
+            found = comparison_worlds.depth_p_values(draws, n, sizes, seed, centred=centred)["permutation"]
+            yield replace(_uniform(f"p of depth alike, {states}", n, found), other=other)
+        for apart in (0.0, 0.3):
+            for name, covered in comparison_worlds.covered(draws, n, sizes, seed, apart=apart).items():
+                error = _error(0.95, len(covered))
+                kept = Check("covers", f"{name}, corpora {apart:g} apart", n, float(np.mean(covered)), error, LOW)
+                yield replace(kept, other=other)
+
+
+def _fit(draws: int, n: int, seed: int) -> Iterator[Check]:
+    """Corpora of n documents of unequal length: bits per byte, their mean over domains, shares and losses of types."""
+    covered = {
+        **{f"bits per byte, {w.name}": fit_worlds.bits_per_byte(w, draws, n, seed) for w in fit_worlds.WORLDS},
+        "bits per byte, macro": fit_worlds.macro(fit_worlds.TILTED, draws, n, seed),
+        "token share": fit_worlds.token_share(draws, n, seed),
+        "loss of a type": fit_worlds.type_loss(draws, n, seed),
+    }
+    for name, found in covered.items():
+        yield replace(_coverage("fit", f"domain fit, {name}", n, list(found)), is_corpus=True)
+
+
+def _mixtures(draws: int, n: int, seed: int) -> Iterator[Check]:
+    """Corpora of n documents, mixtures of components whose likelihoods are known."""
+    worlds_of_size = [each for each in (*mixture_worlds.PRESENT, mixture_worlds.ABSENT) if n >= each.least]
+    for world in worlds_of_size:
+        for share, covered in zip(world.share, world.covered(draws, n, seed).T, strict=True):
+            kind: Kind = "mixture" if share else "covers"
+            name = f"share {share:g} of a mixture, {world.name}"
+            yield replace(_coverage(kind, name, n, covered.tolist()), is_corpus=True)
+
+
+def _correlations(draws: int, n: int, seed: int) -> Iterator[Check]:
+    """n models whose errors have nothing to do with their fit of domains: p by permutation, without and with ties."""
+    for estimator in correlation_worlds.JUDGED:
+        found = correlation_worlds.p_values(draws, n, seed, estimator, tied=False)
+        yield replace(_uniform(f"p of a correlation, {estimator}", n, found), is_models=True)
+        tied = _below([*correlation_worlds.p_values(draws, n, seed, estimator, tied=True)])
+        yield replace(_at_most(f"p of a correlation <= 0.05, {estimator}, tied", n, tied, 0.05), is_models=True)
 
 
 def _order_test(sums_SP: Floats) -> Exchangeability:

@@ -73,6 +73,8 @@ def steps(demo: Path) -> list[Step]:
              demo=True),
         Step("overlap", ("--size", "1GB", "--items", "20000", "--compared", "20MB"),
              ("--size", "2MB", "--items", "200", "--compared", "200KB"), whole),
+        Step("mixture", (), ("--merges", "800", "--sources", "3", "--size", "1MB", "--worlds", "2"), whole),
+        Step("tokenizers", ("--size", "1GB", "--engine", "ray"), ("--size", "2MB", "--engine", "inline"), whole),
         Step("calibration", (), ("--quick",), ("scipy", "sklearn")),
         Step("memory", (), ("--tokens", "400000")),
         Step("device", (), ("--rounds", "1"), cuda=True),

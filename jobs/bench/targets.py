@@ -83,10 +83,20 @@ def _extraction(says: str, path: tuple[str, ...], sense: Sense, limit: float = 0
     return Target(f"Extraction: {says}", "extraction", path, sense, limit, unit, where, "the demo, in float32")
 
 
+def _mixture(says: str, path: tuple[str, ...], sense: Sense, limit: float, unit: str = "") -> Target:
+    where = {"merges": 30_000, "sources": 5}
+    return Target(f"Mixture: {says}", "mixture", path, sense, limit, unit, where, "30,000 merges")
+
+
 def _overlap(
     says: str, path: tuple[str, ...], sense: Sense, limit: float, unit: str = "", needs: str = "1 GB of text"
 ) -> Target:
     return Target(f"Overlap: {says}", "overlap", path, sense, limit, unit, {"size": 10**9, "n": 13}, needs)
+
+
+def _tokenizers(says: str, path: tuple[str, ...], sense: Sense, limit: float, unit: str) -> Target:
+    where = {"size": 10**9}
+    return Target(f"Tokenizers: {says}", "tokenizers", path, sense, limit, unit, where, "1 GB of text")
 
 
 TARGETS = (
@@ -129,6 +139,19 @@ TARGETS = (
         ("1 GB of text on one core, inline, whole command", ("inline", "median_s"), "at most", 60, " s"),
         ("1 GB of text on one core, inline, memory", ("inline", "peak_mib"), "at most", 512, " MiB"),
         ("against datatrove, one core", ("compared", "assay_is_faster_by", "1 core"), "at least", 3, "x", _BENCH),
+    )),
+    *(_mixture(*promise) for promise in (
+        ("mean absolute error of shares of 5 real sources", ("mae",), "at most", 0.03),
+        ("the same over small worlds of made-up languages", ("worlds", "mae"), "at most", 0.03),
+        ("true shares that intervals cover, over the small worlds", ("worlds", "covered"), "at least", 0.9),
+        ("30,000 merges on two cores, whole command", ("median_s",), "stated", 0.0, " s"),
+        ("30,000 merges, of that the linear program", ("phases_s", "solve"), "stated", 0.0, " s"),
+        ("30,000 merges on two cores, memory of all processes", ("peak_mib",), "stated", 0.0, " MiB"),
+    )),
+    *(_tokenizers(*promise) for promise in (
+        ("1 GB of text on two cores, whole command", ("ray", "median_s"), "at most", 900, " s"),
+        ("1 GB of text on two cores, memory of all processes", ("ray", "peak_mib"), "at most", 4096, " MiB"),
+        ("1 GB of text on two cores, time over that of bare encoding", ("ray", "over_bare"), "at most", 2, "x"),
     )),
     Target("`assay demo` after installation", "first-use", ("demo_s",), "at most", 180, " s"),
     Target("`assay --help`", "first-use", ("help_s",), "at most", 0.3, " s"),

@@ -75,6 +75,40 @@ def overlap(
             raise typer.Exit(1)
 
 
+@bench.command(epilog=example("assay bench tokenizers", "assay bench tokenizers --size 20MB --engine inline"))
+def tokenizers(
+    size: Annotated[str, typer.Option(help="Text of many scripts that is made: 20MB, 1GB.")] = "1GB",
+    engine: Annotated[
+        list[str] | None, typer.Option(help="inline (1 core), ray (2). Repeatable (default: both).")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 1,
+    seed: Annotated[int, typer.Option(help="Of the text.", min=0)] = 0,
+) -> None:
+    """How fast a tokenizer of 32,768 entries is profiled, and in how much memory, beside bare encoding."""
+    with errors():
+        from jobs.bench.tokenizers.run import CORES, bench_tokenizers
+
+        if not bench_tokenizers(size, rounds, engine or tuple(CORES), seed):
+            raise typer.Exit(1)
+
+
+@bench.command(epilog=example("assay bench mixture", "assay bench mixture --merges 3000 --sources 3 --size 5MB"))
+def mixture(
+    merges: Annotated[int, typer.Option(help="Of the tokenizer that is trained; all are used.", min=100)] = 30_000,
+    sources: Annotated[int, typer.Option(help="Kinds of text it is trained on.", min=2, max=12)] = 5,
+    size: Annotated[str, typer.Option(help="Text it is trained on, and of the candidates together.")] = "50MB",
+    worlds: Annotated[int, typer.Option(help="Small worlds of made-up languages beside it.", min=1, max=1000)] = 10,
+    rounds: Annotated[int, typer.Option(help="Rounds of the command.", min=1, max=100)] = 1,
+    seed: Annotated[int, typer.Option(help="Of shares and text.", min=0)] = 0,
+) -> None:
+    """Whether shares that a tokenizer was trained on are found (made-up ones by 0.03, else exit code 1); seconds."""
+    with errors():
+        from jobs.bench.mixture.run import bench_mixture
+
+        if not bench_mixture(merges, sources, size, worlds, rounds, seed):
+            raise typer.Exit(1)
+
+
 @bench.command(epilog=example("assay bench storage"))
 def storage(
     folder: Annotated[Path, typer.Option(help="The demo's folder: real text and a trained model.")] = Path(

@@ -1,8 +1,8 @@
 """Checks a lake against everything it promises, and changes nothing. An empty list of faults means sound.
 
     run -> ledger, layout -> each documents part -> its tokens part -> rejects -> ids and records across parts -> totals
-        -> scores, windows and spans of the run as it is now, orders that it scored; and of the lake: names that belong
-        to no run, counts of corpora, overlaps, results that have a name
+        -> scores, windows, spans and fits of the run as it is now, orders that it scored; and of the lake: names that
+        belong to no run, counts of corpora, overlaps, results that have a name
 
 Reads every byte once, one part at a time (tokens by row group), with Parquet's page checksums on. What must be unique
 across parts is compared in passes over ranges of hashes, so memory stays bounded however many documents a run has; the
@@ -20,6 +20,7 @@ from operators.lake import RUNS_FOLDER, Lake, Part
 from operators.storage.object_error import ObjectError
 from operators.verify.documents import document_faults
 from operators.verify.faults import BROKEN, Fault, Kind
+from operators.verify.fits import fit_faults
 from operators.verify.frequencies import frequency_faults
 from operators.verify.layout import Expected, all_run_ids, layout_faults, ledger_findings, lost_faults
 from operators.verify.leftovers import Repair, repair
@@ -79,4 +80,5 @@ def _run_faults(lake: Lake, run_id: str) -> Iterator[Fault]:
     yield from (Fault(kind, run_id, where, message) for kind, message in ledger_findings(ledger, run_id, totals))
     yield from score_faults(lake, run_id)
     yield from memorization_faults(lake, run_id)
+    yield from fit_faults(lake, run_id)
     yield from order_faults(lake, run_id, ledger)

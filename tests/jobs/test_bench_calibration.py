@@ -143,8 +143,10 @@ def test_few_samples_are_shown_and_not_judged() -> None:
     (line,) = lines_of(done.stdout)
     assert line["config"]["enough"] is False
     rows = [row for row in done.stdout.splitlines() if "50 + 50" in row]
-    assert len(rows) == 26
-    assert len(line["results"]["checks"]) == 26 + 9
+    assert len(rows) == 26 + 14
+    assert len([row for row in done.stdout.splitlines() if "50 + 25" in row]) == 14
+    every = [row for row in done.stdout.splitlines() if row.rstrip().endswith("too few samples")]
+    assert len(line["results"]["checks"]) == len(every)
     assert len([row for row in done.stdout.splitlines() if "50 items" in row or "18 items" in row]) == 9
     assert all(row.rstrip().endswith("too few samples") for row in rows)
     ours = [v for v in judge([line]) if v.target.benchmark == "calibration"]

@@ -1,0 +1,1 @@
+"""The benchmark of `assay tokenizers`: its texts, bare encoding beside it, and what it prints."""

@@ -1,0 +1,238 @@
+"""Says how sure the inferred shares are: resamples of whole documents, candidates alike, slack that samples explain.
+
+    counts by group of documents -> draws of groups -> counts -> program with the same rows, solved from its last basis
+
+What the interval covers: the candidates are samples, and the trainer's data were one too. Each corpus' groups of
+documents are drawn with random weights of mean 1, and of variance 1 for the sample and `training_ratio` for the
+trainer's data: 1 takes them to be as small as the sample, which is too much where they were larger; 0 leaves
+them out. What it does not cover: candidates that differ in kind from what was trained on, a source that is missing,
+documents that are near-copies across groups, rules of the trainer other than the most frequent pair. Of those speak
+`misfit` and `alike`.
+
+The interval: the share and, to either side, the farther of the draws' two percentiles, widened by t / z for the number
+of groups. Draws lean to one side. At 95 %, in 40 made-up worlds of 181 shares (500 kB trained on, 600 merges, samples
+of 150 kB), it held the truth 96 % of the time; percentiles 93 %, their mirror image 82 %.
+Letters: `L` corpora, `R` constraints held, `G` groups of documents, `B` draws.
+Source: Newton & Raftery 1994 (weighted likelihood bootstrap); its use here is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from scipy.special import stdtrit
+
+from operators.merges.bpe import Integers
+from operators.merges.history import GroupCounts
+from operators.merges.inference import Inference, byte_shares
+from operators.merges.program import Program, Rows
+from operators.merges.stretches import Floats
+
+CONFIDENCE = 0.95
+RESAMPLES = 60
+MISFIT = 1.6
+ALIKE = 1.5
+
+_FEWEST_GROUPS = 8
+_MOST_ROWS = 10_000  # of the program that is solved for every draw: those of the first rounds, the most violated
+_FEWEST_COUNTS = 10
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """How sure the shares are.
+
+    Attributes:
+        byte_low, byte_high, pair_low, pair_high: [L] ends of the intervals; NaN where there are none.
+        resamples, confidence, seed: of the intervals.
+        alike: pairs of candidates whose merges differ no more than samples of one corpus do: only the sum of their
+            shares is known.
+        misfit: total slack over what sampling alone is expected to leave; near 1 or below where the candidates explain
+            the merges, NaN where it cannot be told.
+        is_misfit: `misfit` is above `MISFIT`: a source is missing, or the trainer had other rules.
+        notes: sentences on what the numbers cannot show.
+    """
+
+    byte_low: Floats
+    byte_high: Floats
+    pair_low: Floats
+    pair_high: Floats
+    resamples: int
+    confidence: float
+    seed: int
+    alike: tuple[tuple[str, str], ...]
+    misfit: float
+    is_misfit: bool
+    notes: tuple[str, ...]
+
+
+def sample_mixture(
+    inference: Inference,
+    counts: Mapping[str, GroupCounts],
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    training_ratio: float = 1.0,
+) -> Sampled:
+    """Intervals of the shares, and what speaks against them.
+
+    Args:
+        inference: of `infer_mixture`.
+        counts: of each candidate, for `inference.queries`.
+        confidence: level of the intervals.
+        resamples: draws, each a linear program.
+        training_ratio: size of a sample over that of the trainer's data of the same source.
+
+    Raises:
+        ValueError: level outside (0, 1), no draws, or counts of other candidates.
+        ProgramError: the solver gave up.
+    """
+    if not 0 < confidence < 1 or resamples < 1 or training_ratio < 0:
+        raise ValueError("confidence must lie between 0 and 1, draws be at least 1, and the ratio not negative")
+    if set(counts) != set(inference.names):
+        raise ValueError("the counts by group are not those of the candidates")
+    corpora = [_Corpus(inference, counts[name]) for name in inference.names]
+    used = [corpus for corpus in corpora if corpus.is_used]
+    fewest = min(corpus.n_groups for corpus in used)
+    blank = np.full(len(corpora), np.nan)
+    byte_ends = pair_ends = (blank, blank)
+    if fewest >= _FEWEST_GROUPS:
+        drawn = _draw(inference, corpora, resamples, seed, training_ratio)
+        widening = float(stdtrit(fewest - 1, (1 + confidence) / 2) / NormalDist().inv_cdf((1 + confidence) / 2))
+        byte_ends = _ends(inference.byte_share, drawn.byte_BL, confidence, widening)
+        pair_ends = _ends(inference.pair_share, drawn.pair_BL, confidence, widening)
+    misfit = _misfit(inference, corpora, training_ratio) if fewest > 1 else float("nan")
+    alike = _alike(inference, corpora)
+    return Sampled(
+        byte_low=byte_ends[0],
+        byte_high=byte_ends[1],
+        pair_low=pair_ends[0],
+        pair_high=pair_ends[1],
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+        alike=alike,
+        misfit=misfit,
+        is_misfit=misfit > MISFIT,
+        notes=tuple(_notes(inference, fewest, alike, misfit)),
+    )
+
+
+class _Corpus:
+    """The counts of one candidate by group: [G] `n_pairs`, [S, G] of the merges, [R, G] lead of merges over pairs."""
+
+    def __init__(self, inference: Inference, counts: GroupCounts) -> None:
+        n_chosen = len(inference.queries.step) - len(inference.rows)
+        self.n_pairs = counts.n_pairs.astype(np.float64)
+        self.n_bytes = counts.n_bytes.astype(np.float64)
+        self.chosen = np.zeros((inference.steps, len(self.n_pairs)))
+        np.add.at(self.chosen, inference.queries.step[:n_chosen], counts.count[:n_chosen])
+        self.lead = self.chosen[inference.rows.step] - counts.count[n_chosen:]
+        self.n_groups = int((self.n_pairs > 0).sum())
+        self.is_used = self.n_groups > 0
+
+    def variance(self, counts: Floats) -> Floats:
+        """[...] of the shares that counts [..., G] are of the corpus' pairs, groups as independent units."""
+        if self.n_groups < 2:
+            return np.zeros(counts.shape[:-1])
+        total = self.n_pairs.sum()
+        share = counts.sum(axis=-1, keepdims=True) / total
+        squares = ((counts - share * self.n_pairs) ** 2).sum(axis=-1)
+        return np.asarray(squares / total**2 * self.n_groups / (self.n_groups - 1), np.float64)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Shares [B, L] of every draw, less those that the same program gives the samples as they are."""
+
+    byte_BL: Floats
+    pair_BL: Floats
+
+
+def _draw(inference: Inference, corpora: Sequence[_Corpus], resamples: int, seed: int, training_ratio: float) -> _Drawn:
+    """How every draw moves the shares."""
+    generator = np.random.default_rng(seed)
+    empty = np.flatnonzero([not corpus.is_used for corpus in corpora])
+    rows = Rows(inference.rows.lead[:, :_MOST_ROWS], inference.rows.step[:_MOST_ROWS], inference.rows.pair[:_MOST_ROWS])
+    n_pairs = int(rows.pair.max(initial=-1)) + 1
+    program = Program(len(corpora), inference.steps, n_pairs, inference.unit, empty)
+    program.add(rows.step, rows.pair, rows.lead)
+    pair_share = program.minimise_slack().mixture
+    byte_share = byte_shares(pair_share, inference.pairs_per_byte)
+    drawn = _Drawn(np.empty((resamples, len(corpora))), np.empty((resamples, len(corpora))))
+    for draw in range(resamples):
+        lead, per_byte = np.zeros_like(rows.lead), np.zeros(len(corpora))
+        for place, corpus in enumerate(corpora):
+            if not corpus.is_used:
+                continue
+            weight = _weights(generator, corpus.n_groups, len(corpus.n_pairs), training_ratio)
+            pairs = weight @ corpus.n_pairs
+            lead[place] = corpus.lead[: len(rows)] @ weight / pairs
+            per_byte[place] = pairs / (weight @ corpus.n_bytes)
+        program.relead(lead)
+        other = program.minimise_slack().mixture
+        drawn.pair_BL[draw], drawn.byte_BL[draw] = other - pair_share, byte_shares(other, per_byte) - byte_share
+    return drawn
+
+
+def _weights(generator: np.random.Generator, n_groups: int, size: int, training_ratio: float) -> Floats:
+    """[G] of mean 1; their variance makes up for the sums being over `n_groups` groups only."""
+    variance = (1 + training_ratio) * n_groups / (n_groups - 1)
+    return generator.gamma(1 / variance, variance, size)
+
+
+def _ends(share: Floats, drawn_BL: Floats, confidence: float, widening: float) -> tuple[Floats, Floats]:
+    low, high = np.quantile(drawn_BL, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    half = widening * np.maximum(np.maximum(-low, high), 0)
+    return np.clip(share - half, 0, 1), np.clip(share + half, 0, 1)
+
+
+def _misfit(inference: Inference, corpora: Sequence[_Corpus], training_ratio: float) -> float:
+    """The least slack is the sum of violations, each times its row's dual; so is the slack expected of their errors."""
+    variance = np.zeros(len(inference.rows))
+    for share, corpus in zip(inference.pair_share, corpora, strict=True):
+        variance += share**2 * corpus.variance(corpus.lead)
+    expected = float(np.maximum(inference.solution.dual, 0) @ np.sqrt(variance * (1 + training_ratio)))
+    if not expected:
+        return float("nan") if inference.objective else 0.0
+    return inference.objective / expected
+
+
+def _alike(inference: Inference, corpora: Sequence[_Corpus]) -> tuple[tuple[str, str], ...]:
+    """Pairs of candidates whose shares of the merges differ by what their samples' errors allow."""
+    share = [corpus.chosen.sum(axis=1) / max(1.0, corpus.n_pairs.sum()) for corpus in corpora]
+    variance = [corpus.variance(corpus.chosen) for corpus in corpora]
+    alike = []
+    for first, one in enumerate(corpora):
+        for second, other in enumerate(corpora[:first]):
+            counted: Integers = np.flatnonzero(
+                (one.chosen.sum(axis=1) + other.chosen.sum(axis=1) >= _FEWEST_COUNTS)
+                & (variance[first] + variance[second] > 0)
+            )
+            if not len(counted):
+                continue
+            apart = (share[first] - share[second])[counted] ** 2 / (variance[first] + variance[second])[counted]
+            if float(np.mean(apart)) < ALIKE:
+                alike.append((inference.names[second], inference.names[first]))
+    return tuple(alike)
+
+
+def _notes(inference: Inference, fewest: int, alike: tuple[tuple[str, str], ...], misfit: float) -> list[str]:
+    notes = []
+    if fewest < _FEWEST_GROUPS:
+        notes.append("No intervals: a candidate has too few documents to be drawn again.")
+    notes += [f"{one} and {other} cannot be told apart: only the sum of their shares is known." for one, other in alike]
+    if len(inference.names) - len(inference.empty) == 1:
+        notes.append("With one candidate its share is 1 whatever the tokenizer was trained on.")
+    if misfit > MISFIT:
+        notes.append(
+            f"The merges break the order of the counts {misfit:.1f} times as much as samples explain: a source is "
+            "missing from the candidates, or the trainer had other rules. The shares are of what comes nearest."
+        )
+    if inference.merges_unseen:
+        notes.append(f"{inference.merges_unseen} of {inference.steps} merges are in no candidate.")
+    return notes
