@@ -34,6 +34,7 @@ class SpanTable:
     """
 
     def __init__(self, vocabulary: PieceBytes) -> None:
+        self.vocabulary = vocabulary
         pieces = list(vocabulary.pieces)
         self._size = len(pieces)
         self._rows = pa.array([*pieces, *(p.removeprefix(b" ") for p in pieces), b""], pa.large_binary())

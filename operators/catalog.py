@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,33 @@ _NO_ROWS = "limit (select 0)"
 # What `tokens` is made of, in a schema of its own: rows with the name of their file, and the names that have a receipt.
 _PARTS = "parts"
 _TOKENS_OF_PARTS, _RECEIPTS = f"{_PARTS}.tokens_by_file", f"{_PARTS}.receipts"
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A view over other views: its SELECT, what a row is, and what each column is."""
+
+    name: str
+    row: str
+    sql: Callable[[], str]
+    comments: Callable[[], Mapping[str, str]]
+
+
+_COMPUTED = (
+    _Computed(
+        WIDE_SCORES,
+        "one document of one run with its stored scores, a column a card; key (run_id, doc_id)",
+        wide_sql,
+        wide_comments,
+    ),
+    _Computed(
+        MEMORIZED_SPANS,
+        f"{SPANS.row}, with its text; the longest first; key ({', '.join(SPANS.key)})",
+        memorized_sql,
+        memorized_comments,
+    ),
+    _Computed(MODEL_DOMAIN, ROW, model_domain_sql, model_domain_comments),
+)
 
 
 # Views
@@ -199,6 +227,7 @@ def _create_catalog(
     DuckDB binds the body of a macro when it is made, and binding a view lists the lake. So the macros, and `tokens`
     over its parts, are made over empty stand-ins for the views, and the views take their place afterwards.
     """
+    connection.execute("begin transaction")  # one, for a file is synced after each
     connection.execute(f"create schema {_PARTS}")
     connection.execute(f"create view {_RECEIPTS} as select null::VARCHAR as filename where false")
     for table in TABLES:
@@ -209,46 +238,24 @@ def _create_catalog(
     connection.execute(f"create view {TOKENS.name} as {_tokens('false')}")
     if macros:
         create_macros(connection, _tokens)
-    _create_wide_scores(connection)
-    _create_memorized_spans(connection)
-    _create_model_domain(connection)
+    for computed in _COMPUTED:
+        connection.execute(f"create view {computed.name} as {computed.sql()}")
+        _comment(connection, computed.name, computed.row, computed.comments())
     with files.own_errors() if files is not None else nullcontext():
         for table in TABLES:
             view = _runs_view(root, runs) if table is RUNS else _parquet_view(root, table, runs)
             connection.execute(view)
-            _comment(connection, table)
+            comments = {c.name: c.comment for c in table.columns} | dict(table.view_columns)
+            _comment(connection, table.name, f"{table.row}; key ({', '.join(table.key)})", comments)
         connection.execute(_receipts_view(root, runs))
+    connection.execute("commit")
 
 
-def _create_wide_scores(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"create view {WIDE_SCORES} as {wide_sql()}")
-    grain = "one row: one document of one run with its stored scores, a column a card; key (run_id, doc_id)"
-    connection.execute(f"comment on view {WIDE_SCORES} is {quote(grain)}")
-    for name, comment in wide_comments().items():
-        connection.execute(f"comment on column {WIDE_SCORES}.{_name(name)} is {quote(comment)}")
-
-
-def _create_memorized_spans(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"create view {MEMORIZED_SPANS} as {memorized_sql()}")
-    grain = f"one row: {SPANS.row}, with its text; the longest first; key ({', '.join(SPANS.key)})"
-    connection.execute(f"comment on view {MEMORIZED_SPANS} is {quote(grain)}")
-    for name, comment in memorized_comments().items():
-        connection.execute(f"comment on column {MEMORIZED_SPANS}.{_name(name)} is {quote(comment)}")
-
-
-def _create_model_domain(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"create view {MODEL_DOMAIN} as {model_domain_sql()}")
-    connection.execute(f"comment on view {MODEL_DOMAIN} is {quote(f'one row: {ROW}')}")
-    for name, comment in model_domain_comments().items():
-        connection.execute(f"comment on column {MODEL_DOMAIN}.{_name(name)} is {quote(comment)}")
-
-
-def _comment(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    grain = f"one row: {table.row}; key ({', '.join(table.key)})"
-    connection.execute(f"comment on view {table.name} is {quote(grain)}")
-    comments = {c.name: c.comment for c in table.columns} | dict(table.view_columns)
+def _comment(connection: duckdb.DuckDBPyConnection, view: str, row: str, comments: Mapping[str, str]) -> None:
+    """Say what one row of a view is, and each of its columns."""
+    connection.execute(f"comment on view {view} is {quote(f'one row: {row}')}")
     for name, comment in comments.items():
-        connection.execute(f"comment on column {table.name}.{_name(name)} is {quote(comment)}")
+        connection.execute(f"comment on column {view}.{_name(name)} is {quote(comment)}")
 
 
 # Connections

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import xxhash
 from tokenizers import Tokenizer
 
-from operators.byte_spans import Lengths
+from operators.byte_spans import Lengths, SpanTable
 from operators.byte_spans_vocabulary import piece_bytes
 from operators.tokenize_batch import Batch, BatchTokenizer, Template, Verdict
 from operators.tokenize_definition import scoring_definition, template_ids
@@ -115,6 +115,16 @@ class DocumentTokenizer:
         return cls(tokenizer, options, bos_id=bos_id, vocab_size=vocab_size)
 
     @property
+    def tokenizer(self) -> Any:
+        """The copy that it works with, set as `options` ask. Not to be changed."""
+        return self._tokenizer
+
+    @property
+    def span_table(self) -> SpanTable | None:
+        """What its ids spell, None where they do not spell texts."""
+        return self._encode.table
+
+    @property
     def bos_prepended(self) -> bool:
         return bool(self.prefix)
 
@@ -135,6 +145,12 @@ class DocumentTokenizer:
             verdicts |= {int(here[d]): verdict for d, verdict in batch.refused.items()}
             batches.append(batch)
         return _assemble(table, verdicts, counts, batches)
+
+
+def default_fingerprint(tokenizer: Any) -> str:
+    """The fingerprint of a `DocumentTokenizer` under the default options, without making one."""
+    serialised = json.dumps(scoring_definition(tokenizer), ensure_ascii=False, sort_keys=True)
+    return _fingerprint(serialised, TokenizeOptions(), None)
 
 
 def _restore(

@@ -70,7 +70,7 @@ class BatchTokenizer:
     """Encodes with a Rust tokenizer, whose template is added if `template` has any ids of it.
 
     `vocabulary` is None where the tokenizer's pieces do not spell its texts: then every document pays for offsets.
-    Ids must be below `vocab_size` where it is given.
+    Ids must be below `vocab_size` where it is given. table: of `vocabulary`, None without one.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class BatchTokenizer:
         self._template = template
         self._add_template = bool(template.before or template.after)
         self._vocabulary = vocabulary
-        self._table = SpanTable(vocabulary) if vocabulary else None
+        self.table = SpanTable(vocabulary) if vocabulary else None
         self._vocab_size = vocab_size
 
     def __call__(self, texts: pa.LargeStringArray) -> Batch:
         """`texts` holds no NULLs."""
         strings: list[str] = texts.to_pylist()
-        encodings = encode_each(self._encode if self._table else self._encode_with_offsets, strings)
+        encodings = encode_each(self._encode if self.table else self._encode_with_offsets, strings)
         refused = {d: verdict for d, encoding in enumerate(encodings) if (verdict := self._refusal(encoding))}
         kept = [d for d in range(len(strings)) if d not in refused]
         if refused:
@@ -123,17 +123,17 @@ class BatchTokenizer:
         ids_T = np.fromiter(chain.from_iterable(lists), dtype=np.int32, count=int(bounds[-1]))
         draft = _Draft(strings, ids_T, bounds, np.zeros(len(ids_T), np.int64))
         odd = self._spell(draft, texts)
-        if self._table and odd:
+        if self.table and odd:
             encodings = encode_each(self._encode_with_offsets, [strings[d] for d in odd])
         refused = self._use_offsets(draft, odd, encodings) if odd else {}
         return _finished(draft, self._misfits(draft) | refused)
 
     def _spell(self, draft: _Draft, texts: pa.LargeStringArray) -> list[int]:
         """Fill in the lengths of the documents that their tokens spell, and return the others."""
-        if self._vocabulary is None or self._table is None:
+        if self._vocabulary is None or self.table is None:
             return list(range(len(texts)))
         prefix, suffix = len(self._template.prefix), len(self._template.after)
-        draft.lengths[:], spelt = self._table.running_lengths(draft.ids, draft.bounds, texts, prefix, suffix)
+        draft.lengths[:], spelt = self.table.running_lengths(draft.ids, draft.bounds, texts, prefix, suffix)
         unspelt = []
         for d in np.flatnonzero(~spelt).tolist():
             own = self._own(draft, d)

@@ -27,7 +27,7 @@ DOMAIN_FIT = Table(
         Column("n_tokens", pa.int64(), "scored tokens", unit="tokens", minimum=0),
         Column("n_fed", pa.int64(), "tokens fed of the documents with a scored token", unit="tokens", minimum=0),
         Column("n_bytes", pa.int64(), "bytes of the documents with a scored token", unit="bytes", minimum=0),
-        Column("n_words", pa.int64(), "words of the same documents", unit="words", nullable=True, minimum=0),
+        Column("n_words", pa.int64(), "words of the same documents", unit="words", minimum=0),
         Column(
             "token_share",
             pa.float64(),

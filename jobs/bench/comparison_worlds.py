@@ -101,9 +101,7 @@ def depth_p_values(draws: int, n: int, sizes: Sizes, seed: int, *, centred: bool
     rng = numbers(f"states, {sizes.name}, {centred}", n, seed)
     found: dict[str, list[float]] = {"permutation": [], "rank_sum": []}
     for _ in range(draws):
-        vectors = rng.standard_normal((n_a + n_b, _WIDTH)) * rng.lognormal(0, 0.5, (n_a + n_b, 1))
-        vectors[:, 0] += 0.0 if centred else 2.0
-        unit = directions(vectors)
+        unit = _states(rng, n_a, n_b, centred=centred)
         test = deeper(unit, reference_is_a=True)
         observed = float(test(*split(n_a, n_b))[0, 0])
         (drawn,) = permuted(test, n_a, n_b, permutations=PERMUTATIONS, rng=rng)
@@ -111,6 +109,13 @@ def depth_p_values(draws: int, n: int, sizes: Sizes, seed: int, *, centred: bool
         depth = depths(unit, split(n_a, n_b)[0])[:, 0]
         found["rank_sum"].append(rank_sum(depth[:n_a], depth[n_a:]).p_value)
     return found
+
+
+def _states(rng: np.random.Generator, n_a: int, n_b: int, *, centred: bool, apart: float = 0.0) -> Floats:
+    vectors = rng.standard_normal((n_a + n_b, _WIDTH)) * rng.lognormal(0, 0.5, (n_a + n_b, 1))
+    vectors[:, 0] += 0.0 if centred else 2.0
+    vectors[n_a:, 1] += apart
+    return directions(vectors)
 
 
 def _both_within(value: float, drawn_R: Floats, rng: np.random.Generator) -> float:
@@ -131,12 +136,25 @@ def covered(draws: int, n: int, sizes: Sizes, seed: int, *, apart: float) -> dic
         values.append(observed)
         ends.append(jackknife(test, n_a, n_b, observed, confidence=0.95, rng=rng))
         lengths.append(mean_interval(length_D[:n_a], 0.95, 999, rng))
-    means = np.mean(values, axis=0)
+    means, mean_length = np.mean(values, axis=0), _mean_length()
     found = {
         name: [_holds(each[i], float(mean)) for each in ends]
         for i, (name, mean) in enumerate(zip(NAMES, means, strict=True))
     }
-    return found | {"mean length": [_holds(each, _mean_length()) for each in lengths]}
+    return found | {"mean length": [_holds(each, mean_length) for each in lengths]}
+
+
+def depth_covered(draws: int, n: int, sizes: Sizes, seed: int, *, apart: float) -> list[bool]:
+    """Whether intervals of depth hold its mean over all these corpora, of states around one direction."""
+    n_a, n_b = sizes.of(n)
+    rng = numbers(f"depth left out, {sizes.name}, {apart}", n, seed)
+    values, ends = [], []
+    for _ in range(draws):
+        test = deeper(_states(rng, n_a, n_b, centred=False, apart=2 * apart), reference_is_a=True)
+        observed = test(*split(n_a, n_b))[:, 0]
+        values.append(float(observed[0]))
+        ends += jackknife(test, n_a, n_b, observed, confidence=0.95, rng=rng)
+    return [_holds(each, float(np.mean(values))) for each in ends]
 
 
 def _holds(ends: Ends, value: float) -> bool:

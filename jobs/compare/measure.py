@@ -34,7 +34,8 @@ Places = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class Measured:
     """What is known of the documents. `grams`: by unit and length; `quantities`: by name, NaN where undefined;
-    `pieces`: ratios by corpus; `unit_ND`: directions of mean hidden states, None where there are none to compare.
+    `pieces`: ratios by corpus; `texts`: a number a document, the same for the same text; `unit_ND`: directions of mean
+    hidden states, None where there are none to compare.
     """
 
     corpora: Sequence[Corpus]
@@ -42,7 +43,7 @@ class Measured:
     grams: Mapping[tuple[str, int], Grams]
     quantities: Mapping[str, Floats]
     pieces: Sequence[Floats]
-    sha256: npt.NDArray[np.object_]
+    texts: Places
     without_text: Sequence[int]
     unit_ND: npt.NDArray[np.float32] | None
 
@@ -68,7 +69,7 @@ def measure(
         grams,
         _quantities(numbers),
         pieces,
-        np.concatenate([each.sha256_D for each in numbers]),
+        np.unique(np.concatenate([each.sha256_D for each in numbers]).astype(str), return_inverse=True)[1],
         without,
         _states(connection, corpora) if with_states else None,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -9,15 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs.commands import score_command
+from jobs.commands import flags, joined, score_command
 from jobs.compare.measure import Measured
-from jobs.compare.pairs import PERMUTATION, Row
+from jobs.compare.pairs import PERMUTATION, WORTH_SAYING, Row
 from jobs.compare.request import MOST_NAME, TOKENS, CompareOptions
 from jobs.errors import printable
 from operators.comparison.pieces import PIECE_BYTES
 from pipelines.config import ConfigError
 
 ALPHA = 0.05
+_FED = ("context", "stride", "bos", "special_tokens")  # by which the same text has other tokens, or other states
+_ALSO = ("domain_column", "label_column", "bos", "special_tokens", "transform", "base_run")  # of a run made again
 
 Ledgers = Mapping[str, Mapping[str, Any]]
 
@@ -80,7 +84,10 @@ def _hidden_command(lake: str, run_id: str, ledger: Mapping[str, Any]) -> str:
     features = dict.fromkeys([*_features(ledger), "hidden"])
     name = f"{run_id[:121]}-hidden"
     top_k = known.get("top_k") if "topk" in features else None
-    return score_command(lake, name, known, known.get("input") or ["INPUT"], features, top_k)
+    command = score_command(lake, name, known, known.get("input") or ["INPUT"], features, top_k)
+    more = flags((f"--{each.replace('_', '-')}", known.get(each)) for each in _ALSO)
+    kept = [word for column in known.get("keep_columns") or () for word in ("--keep-columns", column)]
+    return " ".join(filter(None, [command, joined([*more, *kept])]))
 
 
 def _config(ledger: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -101,6 +108,15 @@ def about_runs(ledgers: Ledgers) -> Iterator[str]:
         transform = _config(ledger).get("transform")
         if transform not in (None, "none"):
             yield f"note: run {run_id} is a transform ({transform}): its texts are compared as it fed them"
+        if _config(ledger).get("prompt_column") is not None:
+            yield f"note: run {run_id} has prompts, which are part of its texts, tokens and states here"
+    configs = [_config(ledger) for ledger in ledgers.values()]
+    unlike = [name for name in _FED if any(each.get(name) != configs[0].get(name) for each in configs)]
+    if unlike:
+        yield (
+            f"warning: runs {', '.join(ledgers)} differ in {', '.join(unlike)}: their tokens and states may differ "
+            "for that alone"
+        )
 
 
 def about_documents(measured: Measured, options: CompareOptions) -> Iterator[str]:
@@ -114,7 +130,7 @@ def about_documents(measured: Measured, options: CompareOptions) -> Iterator[str
             )
         if without:
             yield f"warning: {name}: {without:,} documents have no text, and no words are counted of them"
-        repeats = len(corpus) - np.unique(measured.sha256[places].astype(str)).size
+        repeats = len(corpus) - np.unique(measured.texts[places]).size
         if repeats:
             yield (
                 f"warning: {name}: {repeats:,} of {len(corpus):,} documents repeat the text of another one; "
@@ -138,8 +154,8 @@ def _about_states(measured: Measured, unit_ND: npt.NDArray[np.float32]) -> Itera
         if missing:
             yield f"note: {said(corpus.name)}: {missing:,} documents have no finite mean state, and no depth"
     yield (
-        "note: a mean over fewer states lies further out: where lengths differ, depth does for that alone; see ks of "
-        "tokens"
+        "note: a mean over fewer states lies further out: where lengths differ (ks of tokens), depth does for that "
+        "alone; compare documents of like lengths, as with --corpus 'NAME=RUN:n_tokens between 200 and 400'"
     )
 
 
@@ -156,12 +172,15 @@ def _about_both(measured: Measured, i: int, j: int) -> Iterator[str]:
 
 def shared_texts(measured: Measured, i: int, j: int) -> int:
     """Distinct texts that two corpora have both."""
-    first, second = (measured.sha256[measured.places[k]].astype(str) for k in (i, j))
+    first, second = (measured.texts[measured.places[k]] for k in (i, j))
     return int(np.intersect1d(first, second).size)
 
 
 def about_tests(rows: Sequence[Row], options: CompareOptions) -> Iterator[str]:
     """What p-values and divergences can say."""
+    for why, count in Counter(row["note"] for row in rows if row["note"] in WORTH_SAYING).items():
+        yield f"note: {count:,} of {len(rows):,} values: {why}"
+    yield from _about_splits(rows)
     n_tests = sum(row["p_value"] is not None and row["test"] == PERMUTATION for row in rows)
     least = n_tests / (1 + options.permutations)
     if least > ALPHA:
@@ -178,3 +197,14 @@ def about_tests(rows: Sequence[Row], options: CompareOptions) -> Iterator[str]:
         f"note: intervals at {options.confidence:.0%} by leaving out groups of documents; of the statistic between "
         "corpora of these sizes, not of a limit for ever larger ones"
     )
+
+
+def _about_splits(rows: Sequence[Row]) -> Iterator[str]:
+    """Pairs of so few documents that relabelling has nothing to choose from."""
+    sizes = {(row["a"], row["b"]): (row["n_a"], row["n_b"]) for row in rows if row["statistic"] == "js"}
+    least = [(1 + (a == b)) / math.comb(a + b, a) for a, b in sizes.values() if a + b < 20]
+    if few := [each for each in least if each > ALPHA]:
+        yield (
+            f"warning: {len(few):,} pairs of corpora have so few documents that relabelling them can hardly give a p "
+            f"below {max(few):.2g}, however much they differ"
+        )

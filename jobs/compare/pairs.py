@@ -20,12 +20,16 @@ from operators.comparison.resampling import Ends, Statistic, Tail, jackknife, on
 from operators.evaluation.classes import Floats
 
 PERMUTATION, RANK_SUM = "permutation", "rank_sum"
+STILL = 1e-9  # width of an interval that only rounding gave one
 STATES = "states"
 NO_TEST = "its test is that of js, of which it is the root"
 NOT_DECIDING = "takes depths for independent, which they are not: the permutation test of depth decides"
 NO_GAP_INTERVAL = "no interval: neither the jackknife nor the bootstrap has a right one for a largest gap"
 TOO_FEW = "no interval: a corpus has fewer than four documents"
+FIXED = "no interval: leaving out documents does not move it, and does not say how sure it is"
 EMPTY = "not defined: a corpus has none of these n-grams"
+UNDEFINED = "not defined: a corpus has no document with it"
+WORTH_SAYING = (TOO_FEW, FIXED, EMPTY, UNDEFINED)  # of the notes of rows
 
 Row = dict[str, Any]
 
@@ -91,7 +95,7 @@ def _depth(pair: Pair) -> Iterator[Row]:
     unit_ND = unit_ND[there]
     for reference_is_a in (True, False):
         test = only(deeper(unit_ND, reference_is_a=reference_is_a), there)
-        (row,) = _tested(pair, test, [Tail.both], "not defined")
+        (row,) = _tested(pair, test, [Tail.both], UNDEFINED)
         row |= {"statistic": "depth", "unit": STATES, "n": 0, "n_a": n_a, "n_b": n_b}
         row |= {"value_low": _at_least(row["value_low"], 0.0), "value_high": _at_most(row["value_high"], 1.0)}
         depth = depths(unit_ND, split(n_a, n_b)[0 if reference_is_a else 1])[:, 0]
@@ -107,8 +111,8 @@ def _depth(pair: Pair) -> Iterator[Row]:
 def _gaps(pair: Pair) -> Iterator[Row]:
     for name, values in pair.measured.quantities.items():
         if pair.same_tokenizer or name not in OF_TOKENIZER:
-            (row,) = _tested(pair, largest_gap(values[pair.places]), [Tail.high], "not defined", has_interval=False)
-            yield row | {"statistic": "ks", "unit": name, "n": 0, "note": NO_GAP_INTERVAL}
+            (row,) = _tested(pair, largest_gap(values[pair.places]), [Tail.high], UNDEFINED, has_interval=False)
+            yield row | {"statistic": "ks", "unit": name, "n": 0, "note": row["note"] or NO_GAP_INTERVAL}
 
 
 def _pieces(pair: Pair) -> Iterator[Row]:
@@ -116,7 +120,7 @@ def _pieces(pair: Pair) -> Iterator[Row]:
     if min(of_a.size, of_b.size) < 2:
         return
     test = largest_gap(np.concatenate([of_a, of_b]))
-    (row,) = _tested(pair, test, [Tail.high], "not defined", has_interval=False, sizes=(of_a.size, of_b.size))
+    (row,) = _tested(pair, test, [Tail.high], UNDEFINED, has_interval=False, sizes=(of_a.size, of_b.size))
     yield row | {"statistic": "ks", "unit": PIECES, "n": 0, "note": f"n_a and n_b are pieces; {NO_GAP_INTERVAL}"}
 
 
@@ -141,16 +145,21 @@ def _tested(
     rows = []
     for value, drawn_R, tail, each in zip(observed_S, drawn_SR, tails, ends, strict=True):
         null = resampling.null(float(value), drawn_R, tail)
-        has_ends = math.isfinite(each.low) and math.isfinite(each.high)
-        few = None if not has_interval or has_ends else TOO_FEW if min(n_a, n_b) < 4 else "no interval"
+        has_ends = math.isfinite(each.low) and math.isfinite(each.high) and each.high - each.low > STILL
         rows.append({
             "a": a, "b": b, "value": _number(value), "value_low": each.low if has_ends else None,
             "value_high": each.high if has_ends else None, "confidence": options.confidence if has_ends else None,
             "null_mean": _number(null.mean), "p_value": _number(null.p_value), "test": PERMUTATION,
             "n_permutations": options.permutations, "n_a": n_a, "n_b": n_b,
-            "note": if_undefined if math.isnan(value) else few,
+            "note": _note(value, if_undefined, has_ends or not has_interval, min(n_a, n_b)),
         })  # fmt: skip
     return rows
+
+
+def _note(value: float, if_undefined: str, has_ends: bool, least: int) -> str | None:
+    if math.isnan(value):
+        return if_undefined
+    return None if has_ends else TOO_FEW if least < 4 else FIXED
 
 
 def _turned(row: Row) -> Row:

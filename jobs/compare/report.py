@@ -22,6 +22,7 @@ from jobs.errors import printable
 from jobs.output import show_json, show_page, warn, write
 from jobs.query import rich_table
 from operators.comparison.profiles import MEAN
+from schemas.comparisons import COMPARISONS
 
 WIDTH = 130
 MOST_ROWS = 40  # of the table for readers
@@ -34,7 +35,7 @@ def show(found: Compared, fmt: str, output: Path | None) -> None:
         show_page(partial(print_report, found), output, WIDTH)
     elif fmt == "csv":
         written = io.BytesIO()
-        pacsv.write_csv(pa.Table.from_pylist([*found.rows]), written)
+        pacsv.write_csv(pa.Table.from_pylist([*found.rows], schema=COMPARISONS.arrow()), written)
         write(written.getvalue(), output)
         warn(found.notes)
     else:

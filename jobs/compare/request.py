@@ -172,19 +172,16 @@ def _by_value(options: CompareOptions, connection: duckdb.DuckDBPyConnection) ->
     lacking = [name for name in options.groups if name not in values]
     if lacking:
         raise ConfigError(f"--group: no document of run {run_id} has {column} {', '.join(map(repr, lacking))}")
-    chosen = {name: values[name] for name in dict.fromkeys(options.groups or values)}
+    asked = options.groups or [name for name, ids in values.items() if ids.size > 1]
+    chosen = {name: values[name] for name in dict.fromkeys(asked)}
     if not 2 <= len(chosen) <= MOST_CORPORA:
+        what = "were chosen" if options.groups else "have two documents or more"
         raise ConfigError(
-            f"--by {column}: it has {len(chosen):,} values among the documents of run {run_id}, 2 to {MOST_CORPORA} "
-            "are compared at once, each with each; choose them with --group VALUE"
+            f"--by {column}: {len(chosen):,} of its values in run {run_id} {what}, and 2 to {MOST_CORPORA} are "
+            "compared at once, each with each; --group VALUE chooses some"
         )
-    single = [name for name, ids in chosen.items() if ids.size < 2]
-    if single and not options.groups:
-        chosen = {name: ids for name, ids in chosen.items() if ids.size >= 2}
     corpora = [draw(name, run_id, ids, options.most_documents, options.seed) for name, ids in chosen.items()]
     notes = [f"note: {without:,} documents without a {column} are in no corpus"] if without else []
-    if single and not options.groups:
-        notes.append(f"note: {len(single):,} values of {column} have one document each and are left out")
-    if len(corpora) < 2:
-        raise ConfigError(f"--by {column}: fewer than two of its values have two documents or more")
+    if not options.groups and len(values) > len(chosen):
+        notes.append(f"note: {len(values) - len(chosen):,} values of {column} have one document each and are left out")
     return corpora, notes

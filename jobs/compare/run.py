@@ -6,6 +6,8 @@ corpora (runs, conditions, values of a column) -> `measure` -> pairs -> `pair_ro
 
 from __future__ import annotations
 
+import sys
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ from operators.evaluation.multiplicity import holm_adjusted
 from operators.evaluation.run_scores import reading
 from operators.lake import Lake
 from operators.results import check_free, keep_result, run_states
+from pipelines.progress import LINE_EVERY
 from schemas.comparisons import COMPARISONS, CORPUS_PROFILES
 from schemas.results import COMPARISON
 
@@ -114,8 +117,11 @@ def compare(options: CompareOptions) -> Compared:
 
 def _rows(measured: Measured, options: CompareOptions, *, same_tokenizer: bool) -> list[Row]:
     """Rows of every pair, with p-values adjusted over all of them; the rank-sum test is not among those."""
-    rows = []
-    for i, j in combinations(range(len(measured.corpora)), 2):
+    rows, pairs, last_line = [], list(combinations(range(len(measured.corpora)), 2)), time.monotonic()
+    for done, (i, j) in enumerate(pairs):
+        if time.monotonic() - last_line > LINE_EVERY:
+            last_line = time.monotonic()
+            print(f"comparing: {done:,} of {len(pairs):,} pairs", file=sys.stderr, flush=True)
         rows += pair_rows(Pair(i, j, measured, options, same_tokenizer))
     tested = [row["p_value"] if row["test"] == PERMUTATION else None for row in rows]
     adjusted = holm_adjusted([np.nan if p is None else p for p in tested])

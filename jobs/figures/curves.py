@@ -9,10 +9,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jobs.figures.style import COLOURS, STYLES, canvas, colour, cut_title, grid, line_style, plain, short_name
+from jobs.figures.style import (
+    COLOURS,
+    STYLES,
+    canvas,
+    colour,
+    cut_title,
+    grid,
+    line_style,
+    plain,
+    put_title,
+    short_name,
+)
 
 Floats = npt.NDArray[np.float64]
 
+_WIDTH, _BESIDE = 8.0, 3.0  # inches: of the page, and of it for the axis and a legend
 _MOST_CURVES = len(COLOURS) * len(STYLES)  # after which the same stroke would come again
 _MOST_POINTS = 2000  # of a curve: more are not seen, and make a file of megabytes
 
@@ -34,7 +46,7 @@ def draw_curves(
     if not curves:
         raise ValueError("curves: expected at least one")
     shown = dict(islice(curves.items(), _MOST_CURVES))
-    with canvas(path, 8.0, 4.5 + 0.14 * max(0, len(shown) - 18)) as figure:
+    with canvas(path, _WIDTH, 4.5 + 0.14 * max(0, len(shown) - 18)) as figure:
         axes = figure.subplots()
         lines = []
         for place, (x, y) in enumerate(shown.values()):
@@ -42,7 +54,7 @@ def draw_curves(
             mark = "o" if along.size == 1 else ""
             lines += axes.plot(along, up, color=colour(place), linestyle=line_style(place), linewidth=1.3, marker=mark,
                                gid=f"curve-{place}")  # fmt: skip
-        axes.set_title(cut_title(title, len(shown), len(curves), "curves"), fontsize=10)
+        put_title(axes, cut_title(title, len(shown), len(curves), "curves"), _WIDTH - _BESIDE)
         axes.set_xlabel(plain(x_axis))
         axes.set_ylabel(plain(y_axis))
         axes.ticklabel_format(useOffset=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs.figures.style import GREY, MOST_ROWS, canvas, cut_title, plain, short_name
+from jobs.figures.style import GREY, MOST_ROWS, canvas, cut_title, plain, put_title, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MAP = "viridis"  # even steps of the number look even, in grey and to most kinds of sight
 _MOST_WRITTEN = 15  # rows and columns up to which numbers are written
+_NAMES, _BESIDE = 4.5, 2.0  # inches beside the cells; of them, what no title goes above
 _COLUMN, _ROW = 0.62, 0.3  # inches
 _THIN_COLUMN, _THIN_ROW = 0.22, 0.2  # and without numbers
 _LARGEST_DRAWN = 2500  # cells; as shapes, more make a file of megabytes
@@ -68,7 +69,8 @@ def draw_heatmap(
     is_written = max(n_rows, n_columns) <= _MOST_WRITTEN
     across, down = (_COLUMN, _ROW) if is_written else (_THIN_COLUMN, _THIN_ROW)
     longest = max(len(short_name(name)) for name in columns)
-    with canvas(path, 4.5 + across * n_columns, 1.5 + down * n_rows + 0.06 * longest) as figure:
+    width = _NAMES + across * n_columns
+    with canvas(path, width, 1.5 + down * n_rows + 0.06 * longest) as figure:
         axes = figure.subplots()
         mesh = _draw(axes, shown.values)
         if is_written:
@@ -78,7 +80,7 @@ def draw_heatmap(
         axes.set_yticks(np.arange(n_rows) + 0.5, [short_name(n) for n in shown.rows], fontsize=8)
         axes.tick_params(length=0)
         title = cut_title(title, n_rows, len(rows), "rows")
-        axes.set_title(cut_title(title, n_columns, len(columns), "columns"), fontsize=10)
+        put_title(axes, cut_title(title, n_columns, len(columns), "columns"), width - _BESIDE)
         figure.colorbar(mesh, label=plain(legend), shrink=min(1.0, 4.0 / (down * n_rows)), aspect=15)
 
 

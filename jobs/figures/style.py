@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by most kinds of sight; then the same again, dashed and dotted.
+# Okabe and Ito's colours, told apart by most kinds of sight; then the same again, dashed and dotted, or hatched.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 STYLES = ("-", "--", ":", "-.")
+HATCHES = ("", "////", "....", "xxxx")
 GREY, PALE = "#999999", "#dddddd"
 DPI = 150
 SUFFIXES = (".svg", ".png")
 LONGEST_NAME = 40  # characters; a longer one pushes the figure off the page
 MOST_ROWS = 100  # names along one side of a figure: more cannot be read, and make a page of metres
 _FONT = "DejaVu Sans"
+_CHARACTER = 0.083  # inches of a letter of a title
 
 
 def check_figure(path: Path | None) -> None:
@@ -76,6 +79,11 @@ def line_style(place: int) -> str:
     return STYLES[place // len(COLOURS) % len(STYLES)]
 
 
+def hatch(place: int) -> str:
+    """How the bars at this place are hatched: not at all as long as there are colours."""
+    return HATCHES[place // len(COLOURS) % len(HATCHES)]
+
+
 def grid(axes: Axes, *, along: Literal["both", "x", "y"] = "both") -> None:
     """A pale grid behind the data, no box around it."""
     axes.grid(axis=along, color=PALE, linewidth=0.5)
@@ -104,7 +112,12 @@ def short_name(name: str) -> str:
 
 def cut_title(title: str, shown: int, total: int, what: str) -> str:
     """The title, with how many are drawn where not all are."""
-    return plain(title) if shown == total else f"{plain(title)} (the first {shown} of {total} {what})"
+    return title if shown == total else f"{title} (the first {shown} of {total} {what})"
+
+
+def put_title(axes: Axes, title: str, width: float) -> None:
+    """Write a title above the axes, in as many lines of `width` inches as it takes: a longer one would be cut."""
+    axes.set_title("\n".join(textwrap.wrap(plain(title), int(width / _CHARACTER))), fontsize=10)
 
 
 def _is_drawn(char: str) -> bool:

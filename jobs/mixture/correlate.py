@@ -17,7 +17,8 @@ from xxhash import xxh3_128_hexdigest
 
 from jobs.figures import check_figure, draw_heatmap
 from jobs.memorization.request import check_name
-from jobs.mixture.correlate_request import Given, assembled, fitted_matrix, read_caps, read_errors, read_matrix
+from jobs.mixture.correlate_fits import fitted_matrix, fitted_states
+from jobs.mixture.correlate_request import Given, assembled, read_caps, read_errors, read_matrix
 from jobs.mixture.reweight_output import Found, Keeping, Shown, draw, keep, mixture_rows, show
 from jobs.output import choose_format
 from jobs.query import check_lake
@@ -32,7 +33,6 @@ from operators.mixtures.correlations_estimates import (
 )
 from operators.mixtures.correlations_uncertainty import ENOUGH_MODELS
 from operators.mixtures.projection import Projection
-from operators.results import run_states
 from operators.scores.origin import State
 from pipelines.config import ConfigError
 
@@ -103,7 +103,7 @@ def _given(options: CorrelateOptions, errors: dict[str, float]) -> tuple[Given, 
     with reading(keeping.lake, keeping.storage_options) as connection:
         cells, warnings = fitted_matrix(connection, keeping.lake, options.run_ids)
     given = assembled(cells, errors, f"the domain fits of {keeping.lake}")
-    return Given(given.matrix, (*warnings, *given.notes)), run_states(keeping.there, given.matrix.models)
+    return Given(given.matrix, (*warnings, *given.notes)), fitted_states(keeping.there, given.matrix.models)
 
 
 def _found(options: CorrelateOptions, given: Given, states: dict[str, State]) -> Found:
@@ -125,7 +125,7 @@ def _found(options: CorrelateOptions, given: Given, states: dict[str, State]) ->
             "estimate",
             {
                 "models": [str(n) for n in each.n_models.tolist()],
-                "mean bits/byte": [f"{value:.4f}" for value in _mean_bpb(matrix)],
+                "mean bits/byte": ["-" if value != value else f"{value:.4f}" for value in _mean_bpb(matrix)],
             },
         )
         for estimator, each in every.items()
@@ -143,7 +143,8 @@ def _mean_bpb(matrix: Matrix) -> list[float]:
 
 
 def _rows(matrix: Matrix, estimator: Estimator, found: Correlation, options: CorrelateOptions) -> pa.Table:
-    notes = [_note(n, len(matrix.models), p) for n, p in zip(found.n_models.tolist(), found.p_value, strict=True)]
+    of_each = zip(found.n_models.tolist(), found.p_value, found.low, strict=True)
+    notes = [_note(n, len(matrix.models), p, low) for n, p, low in of_each]
     return pa.concat_tables(
         mixture_rows(
             f"{estimator}/{projection}", matrix.domains, "weight", share=shares.value, share_low=shares.low,
@@ -155,13 +156,15 @@ def _rows(matrix: Matrix, estimator: Estimator, found: Correlation, options: Cor
     )  # fmt: skip
 
 
-def _note(n_models: int, all_models: int, p_value: float) -> str | None:
+def _note(n_models: int, all_models: int, p_value: float, low: float) -> str | None:
     if n_models < FEWEST_MODELS:
         return f"{n_models} models have it: no estimate"
     if p_value != p_value:
-        return "its models do not differ"
+        return "its models do not differ: no estimate"
     if n_models < ENOUGH_MODELS:
         return f"{n_models} models: no interval"
+    if low != low:
+        return "the same whichever model is left out: no interval"
     return f"{all_models - n_models} of {all_models} models lack it" if n_models < all_models else None
 
 
@@ -180,6 +183,11 @@ def _notes(options: CorrelateOptions, found: Correlation, asked: CorrelationOpti
         )
     if "linear" in options.projections and (asked.caps_D >= 1).all():
         notes.append("note: without caps (--cap 0.2, --cap web=0.5) linear gives everything to the best domain")
+    if "product" in options.estimators:
+        notes.append(
+            "note: product is a mean of bits per byte x error, not centred, as in the paper: 0 is not 'no link', and "
+            "domains of more bits per byte come out higher; p alone is of the link"
+        )
     if "l2" in options.projections and any(each in ORDER_ONLY for each in options.estimators):
         notes.append(f"note: l2 reads sizes, of which {', '.join(ORDER_ONLY)} know only the order")
     if options.ties == "position":

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +23,8 @@ import pyarrow.parquet as pq
 from jobs.mixture.reweight_output import named
 from operators.mixtures.correlations import Floats
 from operators.mixtures.correlations_estimates import FEWEST_MODELS, Matrix
-from operators.mixtures.reweight_losses import UNNAMED
 from operators.scores.variants import did_you_mean
 from pipelines.config import ConfigError
-
-if TYPE_CHECKING:
-    import duckdb
 
 Cells = dict[tuple[str, str], float]  # (model, domain) -> bits per byte, NaN where it is missing
 
@@ -57,44 +53,9 @@ def read_matrix(path: Path) -> Cells:
         if (model, domain) in cells:
             raise ConfigError(f"{flag}: {where} is there twice")
         cells[model, domain] = number
+    if not cells:
+        raise ConfigError(f"{flag}: it has no rows")
     return cells
-
-
-def fitted_matrix(
-    connection: duckdb.DuckDBPyConnection, lake: str, run_ids: Sequence[str]
-) -> tuple[Cells, tuple[str, ...]]:
-    """Bits per byte of runs from `domain_fit`, of all that are there where none is named; and warnings.
-
-    Raises:
-        ConfigError: a run has no domain fit, or there is none at all.
-    """
-    sql = """
-        select run_id, coalesce(domain, $unnamed) as domain, bits_per_byte, n_bytes from domain_fit
-        where part = 'domain' and (len($runs) = 0 or list_contains($runs, run_id)) order by run_id, domain
-    """
-    bound = {"unnamed": UNNAMED, "runs": list(run_ids)}
-    rows = connection.sql(sql, params=bound).to_arrow_table().to_pylist()
-    lacking = [run for run in run_ids if run not in {row["run_id"] for row in rows}]
-    if lacking or not rows:
-        run = lacking[0] if lacking else "RUN"
-        raise ConfigError(
-            f"no domain fit of {'runs ' + named(lacking) if lacking else 'any run'}: "
-            f"`assay mixture fit {lake} --run-id {run}` makes one"
-        )
-    cells = {
-        (row["run_id"], row["domain"]): math.nan if row["bits_per_byte"] is None else row["bits_per_byte"]
-        for row in rows
-    }
-    sizes: dict[str, set[int]] = {}
-    for row in rows:
-        sizes.setdefault(row["domain"], set()).add(row["n_bytes"])
-    differing = [domain for domain, found in sizes.items() if len(found) > 1]
-    if not differing:
-        return cells, ()
-    return cells, (
-        f"warning: runs hold other bytes of {len(differing):,} domains ({named(differing)}): "
-        "their bits per byte are of different texts",
-    )
 
 
 def read_errors(path: Path) -> dict[str, float]:
@@ -117,15 +78,15 @@ def assembled(cells: Cells, errors: Mapping[str, float], source: str) -> Given:
     Raises:
         ConfigError: a model of the errors is not in the matrix, too few models are left, or all have one error.
     """
-    every = list(dict.fromkeys(model for model, _ in cells))
+    every = dict.fromkeys(model for model, _ in cells)
     unknown = [model for model in errors if model not in every]
     if unknown:
-        hint = did_you_mean(unknown[0], every) or f"; it has {named(every, 10)}"
+        hint = did_you_mean(unknown[0], list(every)) or f"; it has {named(every, 10)}"
         raise ConfigError(f"--errors: {named(unknown)} not in {source}{hint}")
     models = [model for model in every if not math.isnan(errors.get(model, math.nan))]
     notes = []
     if len(models) < len(every):
-        without = [model for model in every if model not in models]
+        without = [model for model in every if math.isnan(errors.get(model, math.nan))]
         notes.append(
             f"note: {len(without):,} of {len(every):,} models of {source} have no error, left out: {named(without)}"
         )
@@ -161,6 +122,8 @@ def read_caps(path: Path | None, given: Sequence[str], domains: Sequence[str]) -
     default = 1.0
     if path is not None:
         for domain, value in _rows(path, "--caps", ("domain", "cap")):
+            if domain in caps:
+                raise ConfigError(f"--caps {path}: domain {domain!r} is there twice")
             caps[domain] = _number(value, f"--caps {path}", f"cap of {domain!r}")
     for text in given:
         domain, equals, value = text.rpartition("=")
@@ -198,21 +161,26 @@ def _rows(path: Path, flag: str, columns: Sequence[str]) -> list[tuple[Any, ...]
     """Columns of a file as text, row by row.
 
     Raises:
-        ConfigError: it is not there, is neither CSV nor Parquet, lacks a column, or names nothing somewhere.
+        ConfigError: it is not there, is neither CSV nor Parquet, lacks a column or has it twice, or names nothing
+            somewhere.
     """
-    wanted = ", ".join(columns)
+    expected = f"expected a CSV or Parquet file with columns {', '.join(columns)}"
     try:
         if path.suffix.lower() == ".parquet":
             table = pq.read_table(path, columns=list(columns), partitioning=None)
         else:
-            as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=columns)
-            table = pacsv.read_csv(path, convert_options=as_text)
-    except (OSError, pa.ArrowException) as error:
+            as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()))
+            table = pacsv.read_csv(path, pacsv.ReadOptions(), pacsv.ParseOptions(newlines_in_values=True), as_text)
+        for name in columns:
+            if (there := table.column_names.count(name)) != 1:
+                raise ConfigError(f"{flag} {path}: {there or 'no'} column{'s' * (there > 1)} {name}; {expected}")
+        keys = [table[name].cast(pa.string()).to_pylist() for name in columns[:-1]]
+        rows = list(zip(*keys, table[columns[-1]].to_pylist(), strict=True))
+    except ConfigError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
         reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
-        raise ConfigError(f"{flag} {path}: {reason}; expected a CSV or Parquet file with columns {wanted}") from None
-    if absent := [name for name in columns if name not in table.column_names]:
-        raise ConfigError(f"{flag} {path}: no column {', '.join(absent)}; expected {wanted}")
-    rows = list(zip(*(table[name].to_pylist() for name in columns), strict=True))
+        raise ConfigError(f"{flag} {path}: {reason}; {expected}") from None
     for number, row in enumerate(rows, 1):
         if not all(isinstance(name, str) and name for name in row[:-1]):
             raise ConfigError(f"{flag} {path}: row {number} has no {' or no '.join(columns[:-1])}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from schemas.fits import DOMAIN, MACRO
+from schemas.fits import ALL, DOMAIN, MACRO
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,15 +59,24 @@ def run_facts(connection: duckdb.DuckDBPyConnection, run_id: str, ledger: Mappin
 
 
 def domain_name(domain: str | None) -> str:
-    """How a domain is called in a report."""
-    return NO_DOMAIN if domain is None else domain
+    """How a domain is called in a report: no two alike, and none by nothing."""
+    if domain is None:
+        return NO_DOMAIN
+    return repr(domain) if domain in ("", NO_DOMAIN) else domain
+
+
+def short(name: str, most: int = 40) -> str:
+    """A name of at most `most` characters, its middle left out: names often differ at the end."""
+    tail = most // 3
+    return name if len(name) <= most else f"{name[: most - tail - 3]}...{name[-tail:]}"
 
 
 def about_runs(runs: Sequence[tuple[RunFacts, pa.Table]]) -> Iterator[str]:
     """What the numbers of the runs must be read with: each starts with `warning` or `note`."""
     said: dict[tuple[str, str], list[str]] = {}  # what is true of several runs is said once
     for facts, rows in runs:
-        for about in (*_about_run(facts), *_about_rows(rows.to_pylist())):
+        listed = rows.to_pylist()
+        for about in (*_about_run(facts), *_about_rows(listed), *_about_first_tokens(facts, listed)):
             said.setdefault(about, []).append(facts.run_id)
     for (kind, text), names in said.items():
         yield f"{kind}: run{'s' * (len(names) > 1)} {', '.join(names)}: {text}"
@@ -88,7 +97,12 @@ def _about_run(facts: RunFacts) -> Iterator[tuple[str, str]]:
         yield "note", "the tokens of prompts are in these numbers too"
     if facts.settings["transform"] is not None:
         yield "note", f"the texts were changed before they were scored ({facts.settings['transform']})"
-    if not facts.settings["bos_prepended"]:
+
+
+def _about_first_tokens(facts: RunFacts, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """After a text that is not in the numbers, as of a transform, first tokens have a prediction."""
+    (every,) = (row for row in rows if row["part"] == ALL)
+    if not facts.settings["bos_prepended"] and every["n_tokens"] < every["n_fed"]:
         yield (
             "note",
             "no prefix token was fed, so the first token of a document has no prediction while its bytes count; "
@@ -98,13 +112,20 @@ def _about_run(facts: RunFacts) -> Iterator[tuple[str, str]]:
 
 def _about_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     domains = [row for row in rows if row["part"] == DOMAIN]
-    (macro,) = (row for row in rows if row["part"] == MACRO)
+    every, macro = (next(row for row in rows if row["part"] == part) for part in (ALL, MACRO))
     undefined = sum(row["n_undefined"] for row in domains)
     if undefined:
         yield (
             "note",
             f"{undefined:,} document{'s' * (undefined != 1)} without a scored token: in no number but n_documents and "
             "n_undefined",
+        )
+    left_out = _scored(every) - _scored(macro)
+    if left_out:
+        yield (
+            "note",
+            f"the macro mean leaves out the domains of {left_out:,} document{'s' * (left_out != 1)}: too small "
+            "(--min-documents), or of no bytes",
         )
     if not macro["n_resamples"]:
         yield "note", "no intervals of domains, as --resamples 0 asks"
@@ -114,6 +135,12 @@ def _about_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         yield "note", f"{_names(bare)}: too few documents for an interval"
     if macro["bits_per_byte"] is not None and macro["bits_per_byte_low"] is None:
         yield "note", "the macro mean has no interval while one of its domains has none (--min-documents)"
+
+
+def _scored(row: Mapping[str, Any]) -> int:
+    """Documents with a scored token."""
+    count: int = row["n_documents"] - row["n_undefined"]
+    return count
 
 
 def _other_texts(first: RunFacts, other: RunFacts) -> Iterator[str]:
@@ -137,5 +164,5 @@ def _other_settings(first: RunFacts, other: RunFacts) -> Iterator[str]:
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> str:
-    named = ", ".join(repr(domain_name(row["domain"])) for row in rows[:_NAMED])
+    named = ", ".join(short(NO_DOMAIN if row["domain"] is None else repr(row["domain"])) for row in rows[:_NAMED])
     return f"domain{'s' * (len(rows) != 1)} {named}{f' and {len(rows) - _NAMED} more' * (len(rows) > _NAMED)}"

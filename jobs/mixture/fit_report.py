@@ -19,9 +19,10 @@ from rich.text import Text
 from jobs.commands import joined
 from jobs.errors import printable
 from jobs.figures import Bar, draw_bars, draw_heatmap
-from jobs.mixture.fit_notes import domain_name
+from jobs.mixture.fit_notes import domain_name, short
 from jobs.output import show_json, show_page, warn, write
 from jobs.query import rich_table
+from operators.mixtures.model_domain import MODEL_DOMAIN
 from pipelines.config import ConfigError
 from schemas.fits import ALL, DOMAIN
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 WIDTH = 120
 SHARE = "share"  # what a figure may show instead of the fit
 _MOST_ROWS, _MOST_COLUMNS, _MOST_TYPES = 60, 8, 10  # of the page
-_TEXT_CHARACTERS = 24
+_NAME_CHARACTERS, _TEXT_CHARACTERS = 28, 24
 
 
 def show(found: Fitted, fmt: str, output: Path | None) -> None:
@@ -96,14 +97,19 @@ def print_report(found: Fitted, console: Console) -> None:
     if len(found.runs) > 1:
         _print_matrix(found.runs, console)
         console.print()
-    level = f"{found.options.settings.confidence:.4g}"
-    if found.options.settings.resamples:
-        console.print(f"in brackets: intervals at level {level}, by drawing documents")
+    settings = found.options.settings
+    ways = []
+    if settings.resamples:
+        ways.append("of domains by drawing documents")
+    if found.options.vocabulary:
+        ways.append("of types by the spread over documents")
+    if ways:
+        console.print(f"in brackets: intervals at level {settings.confidence:.4g}, {', '.join(ways)}")
     for note in found.notes:
         console.print(Text(printable(note)), soft_wrap=True, style="bold yellow" if note.startswith("warning") else "")
     for each in found.runs:
         console.print(Text(f"kept: {', '.join(each.kept)}"), soft_wrap=True)
-    command = joined(["assay", "sql", found.options.lake, f"from model_domain where part = '{DOMAIN}'"])
+    command = joined(["assay", "sql", found.options.lake, f"from {MODEL_DOMAIN}"])
     console.print(Text(f"next: {printable(command)}"), soft_wrap=True)
 
 
@@ -116,14 +122,14 @@ def _print_run(each: RunFit, console: Console) -> None:
     shown[1:1] = domains[:_MOST_ROWS]
     console.print(rich_table(pa.Table.from_pylist([*map(_cells, shown)])))
     if len(domains) > _MOST_ROWS:
-        console.print(f"{len(domains) - _MOST_ROWS:,} more domains, in --format csv")
+        console.print(f"{_more(len(domains) - _MOST_ROWS)}, in --format csv")
     if each.vocabulary is not None and len(each.vocabulary):
         console.print(f"{len(each.vocabulary):,} vocabulary types; with the largest share of the loss:")
         console.print(rich_table(pa.Table.from_pylist([*map(_type_cells, _heaviest(each.vocabulary))])))
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:
-    name = domain_name(row["domain"]) if row["part"] == DOMAIN else f"= {row['part']}"
+    name = short(domain_name(row["domain"]), _NAME_CHARACTERS) if row["part"] == DOMAIN else f"= {row['part']}"
     return {
         "domain": name,
         "documents": f"{row['n_documents']:,}",
@@ -137,10 +143,9 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 def _type_cells(row: Mapping[str, Any]) -> dict[str, str]:
     text = "" if row["text"] is None else repr(row["text"])
-    cut = text if len(text) <= _TEXT_CHARACTERS else f"{text[: _TEXT_CHARACTERS - 3]}..."
     return {
         "token": f"{row['token_id']}",
-        "text": cut,
+        "text": short(text, _TEXT_CHARACTERS),
         "n": f"{row['n']:,}",
         "documents": f"{row['n_documents']:,}",
         "mean loss": _said(row, "mean_loss", 3),
@@ -182,15 +187,15 @@ def _print_matrix(runs: Sequence[RunFit], console: Console) -> None:
     for each, of_run in zip(runs, values.tolist(), strict=True):
         numbers = ("" if math.isnan(value) else f"{value:.3f}" for value in of_run)
         rows.append([each.run_id, *numbers][: 1 + len(shown)])
-    names = ["run", *(_short(domain_name(name)) for name in shown)]
+    names = ["run", *(short(domain_name(name), _TEXT_CHARACTERS) for name in shown)]
     columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
     console.print(rich_table(pa.Table.from_arrays(columns, names=names)))
     if len(domains) > len(shown):
-        console.print(f"{len(domains) - len(shown):,} more domains, in --format csv and in the view model_domain")
+        console.print(f"{_more(len(domains) - len(shown))}, in --format csv and in the view {MODEL_DOMAIN}")
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _TEXT_CHARACTERS else f"{name[: _TEXT_CHARACTERS - 3]}..."
+def _more(n: int) -> str:
+    return f"{n:,} more domain{'s' * (n != 1)}"
 
 
 # The figure

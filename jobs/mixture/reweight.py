@@ -67,17 +67,16 @@ def read_weights(path: Path) -> dict[str, float]:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_WEIGHTS + 1)
-        value = json.loads(content.decode()) if len(content) <= LARGEST_WEIGHTS else None
+        value = json.loads(content.decode("utf-8-sig"), parse_int=float) if len(content) <= LARGEST_WEIGHTS else None
     except OSError as error:
         raise ConfigError(f"--start {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict) and isinstance(value.get("train_domain_weights"), dict):
         value = value["train_domain_weights"]
-    is_number = isinstance(value, dict) and all(isinstance(w, int | float) and w is not True for w in value.values())
-    if not isinstance(value, dict) or not value or not is_number:
+    if not isinstance(value, dict) or not value or not all(isinstance(weight, float) for weight in value.values()):
         raise ConfigError(f'--start {path}: expected uniform, or a JSON file as {{"web": 0.7, "books": 0.3}}')
-    return {name: float(weight) for name, weight in value.items()}
+    return value
 
 
 # From the lake to rows
@@ -101,7 +100,7 @@ def _doremi(
         raise ConfigError(str(error)) from None
     for run_id, tally in zip(options.runs, estimate.tallies, strict=True):
         notes += tally_notes(run_id, options.reference, tally)
-    of_each, said = component_notes(components, estimate.n_documents_D)
+    of_each, said = component_notes(components, estimate.n_documents_D, estimate.mean_score)
     notes += said + _doremi_notes(options, estimate, components)
     shown = Shown(
         DOREMI,

@@ -15,7 +15,7 @@ from jobs.memorization.request import check_name
 from jobs.mixture.reweight_output import Keeping
 from jobs.output import choose_format
 from jobs.query import check_lake
-from operators.mixtures.reweight_estimates import Resampling
+from operators.mixtures.reweight_estimates import Estimated, Resampling
 from operators.mixtures.reweight_losses import (
     DOMAIN,
     UNNAMED,
@@ -30,7 +30,9 @@ from pipelines.config import ConfigError
 if TYPE_CHECKING:
     import duckdb
 
-FEW_DOCUMENTS = 20
+FEW_DOCUMENTS = (
+    30  # below, intervals fall short of their level: `operators.mixtures.reweight_estimates` says by how much
+)
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,18 @@ def tally_notes(run_id: str, reference: str, tally: Tally) -> Iterator[str]:
         yield f"warning: no token of run {run_id} has a prediction in run {reference}"
 
 
-def component_notes(components: Components, n_documents: npt.NDArray[np.int64]) -> tuple[list[str | None], list[str]]:
+def component_notes(
+    components: Components, n_documents: npt.NDArray[np.int64], estimate: Estimated
+) -> tuple[list[str | None], list[str]]:
     """By component why not to trust its numbers, and what to say of all."""
     of_each: list[str | None] = [None] * len(components.names)
-    for i, n in enumerate(n_documents.tolist()):
+    for i, (n, low) in enumerate(zip(n_documents.tolist(), estimate.low.tolist(), strict=True)):
         if n <= 1:
             of_each[i] = "one document: its spread is not known" if n else "no token that both runs predict"
+        elif low != low:
+            of_each[i] = "the same in every resample: no interval"
         elif n < FEW_DOCUMENTS:
-            of_each[i] = f"{n} documents: the interval is too narrow"
+            of_each[i] = f"{n} documents: the interval may be too narrow"
     said = []
     if UNNAMED in components.names:
         said.append(f"note: documents without a {components.by} are a component of their own, {UNNAMED}")

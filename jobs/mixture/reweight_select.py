@@ -54,7 +54,7 @@ def _select(connection: duckdb.DuckDBPyConnection, options: ReweightOptions, sha
             raise
         raise ConfigError(f"runs {current} and {options.reference}: {error}") from None
     notes += tally_notes(current, options.reference, estimate.tally)
-    of_each, said = component_notes(components, estimate.n_documents_D)
+    of_each, said = component_notes(components, estimate.n_documents_D, estimate.selected)
     notes += said + _select_notes(estimate, share)
     resampling = options.resampling
     rows = mixture_rows(

@@ -28,6 +28,7 @@ from pipelines.mixture.run import Inferred
 from pipelines.tally import Rejected
 
 _SHOWN = 3  # files of a corpus in a plan
+_LITTLE = 100_000  # bytes of a sample
 _OF_HEADER = "merges are in no candidate."  # ends a note that the second line of the page says, too
 
 
@@ -127,12 +128,16 @@ def _warnings(found: Inferred) -> Iterator[str]:
     for sentence in (*found.plan.warnings, *found.sampled.notes):
         if not sentence.endswith(_OF_HEADER):
             yield f"warning: {sentence}"
+    if 2 * found.inference.merges_unseen > found.inference.steps:
+        yield "warning: most merges occur in no sample: these candidates say little of this tokenizer"
     for name in found.inference.empty:
         yield f"warning: the sample of {name} holds no pair that could be merged: its share is 0 by default"
 
 
 def _remarks(found: Inferred) -> Iterator[str]:
     for name, sample in found.samples.items():
+        if 0 < sample.sampled_bytes < _LITTLE:
+            yield f"note: of {name} only {sample.sampled_bytes:,} bytes were sampled: its share is guesswork"
         if sample.left_out:
             yield f"note: of {name} the commonest {sample.words:,} words are used, {sample.left_out:,} rare ones not"
         if 0 < sample.sampled_pieces < GROUPS and has_intervals(found):
@@ -140,9 +145,15 @@ def _remarks(found: Inferred) -> Iterator[str]:
     yield (
         "note: shares are of the candidates given: a training corpus that is no candidate is credited to those like it"
     )
+    job, sampled = found.plan.job, sum(sample.sampled_bytes for sample in found.samples.values())
+    told = f"{job.training_bytes:,} bytes" if job.training_bytes else f"{sampled:,} bytes, as all samples have"
     yield (
-        "note: intervals are of the samples, by drawing documents anew; that a candidate differs from what was trained "
-        "on is in none of them"
+        "note: intervals are of the samples and of the training text, by drawing documents anew; that a candidate "
+        "differs in kind from what was trained on is in none of them"
+    )
+    yield (
+        f"note: the training text is taken to have had {told} (--training-size): if it had more, intervals are too "
+        "wide and a misfit may be overlooked; if less, intervals are too narrow and a misfit may be none"
     )
 
 

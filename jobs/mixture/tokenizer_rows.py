@@ -1,6 +1,6 @@
 """What `assay mixture tokenizer` keeps: a row of `mixtures` a candidate, a row of `mixture_curves` a solver's round.
 
-What has no column of its own (bounds of identification, misfit, samples, seconds) is among the facts of job.json.
+What has no column of its own (bounds of identification, misfit, samples, seconds, memory) is in the facts of job.json.
 """
 
 from __future__ import annotations
@@ -128,6 +128,7 @@ def facts(found: Inferred) -> dict[str, Any]:
         "not_told_apart": [list(pair) for pair in sampled.alike],
         "notes": [*found.plan.warnings, *sampled.notes],
         "seconds": {phase: round(seconds, 3) for phase, seconds in found.seconds.items()},
+        "peak_mib": {phase: round(peak) for phase, peak in found.peak_mib.items()},
         "samples": {name: {**_counted(sample), **_rejects(sample)} for name, sample in found.samples.items()},
         "possible": {row["corpus"]: [row["possible_low"], row["possible_high"]] for row in shares(found)},
     }

@@ -126,9 +126,10 @@ def _chosen(options: WeightsOptions, totals: Totals) -> Totals:
         chosen = totals.where(np.isin(totals.doc_ids, wanted.doc_ids))
     if not len(chosen):
         counts = ", ".join(f"{run} {n:,}" for run, n in zip(options.runs, totals.of_run, strict=True))
+        where = "" if options.where is None else f", none where {options.where}"
         raise ConfigError(
             f"no document to fit: {totals.in_all:,} are in all runs (documents of each: {counts}), {len(totals):,} of "
-            f"them with predictions that compare, none where {options.where or 'true'}"
+            f"them with predictions that compare{where}"
         )
     return chosen
 

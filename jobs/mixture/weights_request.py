@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,8 +85,9 @@ def parse_components(references: Sequence[str], named: Sequence[str]) -> tuple[C
     Raises:
         ConfigError: fewer than two, too many, two of one name or run, or no `=`.
     """
-    faults = [f"--component {each!r}: expected NAME=RUN" for each in named if not all(each.partition("="))]
     pairs = [(name.strip(), run.strip()) for name, _, run in (each.rpartition("=") for each in named)]
+    faults = [f"--component {each!r}: expected NAME=RUN"
+              for each, pair in zip(named, pairs, strict=True) if not all(pair)]  # fmt: skip
     components = [*(Component(run, run) for run in references), *(Component(*pair) for pair in pairs)]
     for what in ("name", "run_id"):
         values = [getattr(each, what) for each in components]
@@ -111,8 +113,7 @@ def check_request(options: WeightsOptions) -> None:
               if each not in (DOCUMENT, TOKEN)]  # fmt: skip
     if not 0 < options.confidence < 1:
         faults.append(f"--confidence {options.confidence:g}: expected a share above 0 and below 1")
-    elif options.resamples * (1 - options.confidence) < 20:
-        least = round(20 / (1 - options.confidence))
+    elif options.resamples < (least := math.ceil(round(20 / (1 - options.confidence), 6))):
         faults.append(
             f"--resamples {options.resamples}: at --confidence {options.confidence:g} an end would be one of few "
             f"numbers, give {least:,} or more"

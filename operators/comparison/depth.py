@@ -14,6 +14,9 @@ Two tests of Q, both two-sided. The authors' rank-sum test takes the depths for 
 same reference: where documents differ little in their likeness to the mean of F (embeddings around the origin), what
 is left of a depth is mostly the chance of F, and it rejects too often. Relabelling the documents and computing depths
 anew is exact whatever the embeddings, so its p-value decides.
+
+The interval of Q covers at its level where embeddings lie around a direction; around the origin Q follows the chance
+direction of F, and 95 % covered 90 % of corpora of 500 documents that differ much.
 Letters: `N` documents of both corpora, `D` width of an embedding, `B` splits.
 """
 
@@ -26,6 +29,8 @@ from scipy import stats
 
 from operators.comparison.resampling import Mask, Statistic
 from operators.evaluation.classes import Floats
+
+_DIGITS = 9  # of a depth that is ranked: those behind differ between copies of a document, as a product rounds
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def deeper(unit_ND: Floats, *, reference_is_a: bool) -> Statistic:
 
     def values(a_NB: Mask, b_NB: Mask) -> Floats:
         f_NB, g_NB = (a_NB, b_NB) if reference_is_a else (b_NB, a_NB)
-        depth_NB = np.where(f_NB | g_NB, depths(unit_ND, f_NB), np.inf)
+        depth_NB = np.where(f_NB | g_NB, np.round(depths(unit_ND, f_NB), _DIGITS), np.inf)
         below_NB = stats.rankdata(depth_NB, method="min", axis=0) - 1
         n_g_B = g_NB.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -71,5 +76,5 @@ def deeper(unit_ND: Floats, *, reference_is_a: bool) -> Statistic:
 
 def rank_sum(depth_f: Floats, depth_g: Floats) -> RankSum:
     """The rank-sum test as the authors make it: normal approximation, two-sided, no correction for ties."""
-    found = stats.ranksums(depth_g, depth_f)
+    found = stats.ranksums(np.round(depth_g, _DIGITS), np.round(depth_f, _DIGITS))
     return RankSum(float(found.statistic), float(found.pvalue))

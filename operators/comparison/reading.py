@@ -2,8 +2,8 @@
 
     documents of a corpus, by `PER_PASS` -> DuckDB, sorted within -> Arrow batches -> counts and sums
 
-The lake is read once for every `PER_PASS` documents, so that what is sorted and held stays bounded however many there
-are. `place` is a document's number among those of all corpora.
+Texts and token ids are read once for every `PER_PASS` documents, so that what is sorted and held stays bounded however
+many there are; states are added up as they come. `place` is a document's number in its corpus.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from operators.overlap.normalise import normaliser
 from operators.overlap.options import OverlapOptions
 from operators.overlap.words import Ids, hashes, padded, running
 
-PER_PASS = 2048
+PER_PASS, AT_ONCE = 2048, 1 << 20  # documents: whose texts and tokens are sorted; whose states or numbers are read
 BATCH_TEXTS, BATCH_TOKENS = 64, 1 << 16
 WORDS = OverlapOptions().normalisation
 
@@ -59,7 +59,7 @@ def read_numbers(connection: duckdb.DuckDBPyConnection, corpus: Corpus) -> Numbe
         order by c.place
     """
     tables = [connection.sql(sql, params={"run_id": corpus.run_id}).to_arrow_table()
-              for _ in _passes(connection, corpus, 1 << 20)]  # fmt: skip
+              for _ in _passes(connection, corpus, AT_ONCE)]  # fmt: skip
     rows = pa.concat_tables(tables)
     size, words, tokens, compressed = (
         np.asarray(pc.fill_null(rows[name], np.nan).to_numpy(), np.float64) for name in names
@@ -89,7 +89,10 @@ def read_words(
 
 
 def read_tokens(connection: duckdb.DuckDBPyConnection, corpus: Corpus, first: int, counter: GramCounter) -> None:
-    """Count the token ids of a corpus, without those of no bytes, which the tokenizer put around the text."""
+    """Count the token ids of a corpus, without those of no bytes: what the tokenizer put around the text.
+
+    Where a tokenizer does not spell the text, all tokens of a character but the first are of no bytes too.
+    """
     sql = f"""
         select c.place, t.token_id
         from {_CHOSEN} c
@@ -106,7 +109,10 @@ def read_tokens(connection: duckdb.DuckDBPyConnection, corpus: Corpus, first: in
 
 
 def read_states(connection: duckdb.DuckDBPyConnection, corpus: Corpus) -> Floats:
-    """The mean hidden state of every document, over its tokens that have one; `[D, width]`, NaN where none has.
+    """The mean hidden state of every document, over its tokens of any bytes; `[D, width]`, NaN where it has none.
+
+    The state of a token put in front is the same in every document: its share in the mean, 1 / tokens, would make
+    documents alike or not by their length. Sums of half-precision numbers are exact in float64, whatever their order.
 
     Raises:
         UnevenError: states are of unequal width.
@@ -115,20 +121,20 @@ def read_states(connection: duckdb.DuckDBPyConnection, corpus: Corpus) -> Floats
         select c.place, t.hidden
         from {_CHOSEN} c
         join tokens t on t.run_id = $run_id and t.doc_id = c.doc_id
-        where t.hidden is not null
-        order by c.place, t.position
+        where t.hidden is not null and t.n_bytes > 0
     """
     sums: Floats | None = None
     counts = np.zeros(len(corpus))
-    for batch in _batches(connection, corpus, sql, BATCH_TOKENS // 16):
+    for batch in _batches(connection, corpus, sql, BATCH_TOKENS // 16, AT_ONCE):
         place, states = _numbers(batch, "place"), batch["hidden"]
-        width = len(states[0])
-        flat = pc.list_flatten(states).to_numpy(zero_copy_only=False).astype(np.float64)
-        if flat.size != width * len(states) or (sums is not None and sums.shape[1] != width):
+        width = len(states[0]) if sums is None else sums.shape[1]
+        if pc.any(pc.not_equal(pc.list_value_length(states), width)).as_py():
             raise UnevenError(f"run {corpus.run_id}: hidden states are not all of {width} numbers")
         sums = np.zeros((len(corpus), width)) if sums is None else sums
-        starts = np.flatnonzero(np.append(True, place[1:] != place[:-1]))
-        sums[place[starts]] += np.add.reduceat(flat.reshape(-1, width), starts, axis=0)
+        order = np.argsort(place, kind="stable")
+        starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+        flat = pc.list_flatten(states).to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, width)
+        sums[place[order[starts]]] += np.add.reduceat(flat[order], starts, axis=0)
         counts += np.bincount(place, minlength=len(corpus))
     if sums is None:
         return np.full((len(corpus), 1), np.nan)
@@ -139,7 +145,7 @@ def read_states(connection: duckdb.DuckDBPyConnection, corpus: Corpus) -> Floats
 # Passes
 
 
-def _passes(connection: duckdb.DuckDBPyConnection, corpus: Corpus, per_pass: int = PER_PASS) -> Iterator[None]:
+def _passes(connection: duckdb.DuckDBPyConnection, corpus: Corpus, per_pass: int) -> Iterator[None]:
     """Some documents of the corpus after others, as the table `_CHOSEN` of (place, doc_id)."""
     for start in range(0, len(corpus), per_pass):
         ids = corpus.doc_ids[start : start + per_pass]
@@ -148,8 +154,10 @@ def _passes(connection: duckdb.DuckDBPyConnection, corpus: Corpus, per_pass: int
         connection.unregister(_CHOSEN)
 
 
-def _batches(connection: duckdb.DuckDBPyConnection, corpus: Corpus, sql: str, rows: int) -> Iterator[pa.RecordBatch]:
-    for _ in _passes(connection, corpus):
+def _batches(
+    connection: duckdb.DuckDBPyConnection, corpus: Corpus, sql: str, rows: int, per_pass: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    for _ in _passes(connection, corpus, per_pass or PER_PASS):
         reader = connection.sql(sql, params={"run_id": corpus.run_id}).to_arrow_reader(rows)
         yield from (batch for batch in reader if batch.num_rows)
 

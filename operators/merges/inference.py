@@ -40,6 +40,10 @@ A_ROUND = 5000
 BEGUN = 10_000
 
 
+class InferenceError(ValueError):
+    """Nothing can be inferred from these candidates; says why."""
+
+
 @dataclass(frozen=True)
 class Round:
     """One round: the slack of the rows then held (share of pairs), the worst violation left, and how many rows."""
@@ -97,7 +101,7 @@ def infer_mixture(
         settled: share that may move in the last rounds; 0 to go on until every constraint holds.
 
     Raises:
-        ValueError: no merges, no candidate, one that was followed over other merges, or none that holds a pair.
+        InferenceError: no merges, no candidate, one that was followed over other merges, or none that holds a pair.
         ProgramError: the solver gave up.
     """
     from operators.merges.identification import near_optimal
@@ -134,13 +138,13 @@ def infer_mixture(
 
 def _check(histories: list[PairHistory]) -> None:
     if not histories:
-        raise ValueError("no candidate corpus: name at least one")
+        raise InferenceError("no candidate corpus: name at least one")
     if not histories[0].n_steps:
-        raise ValueError("the tokenizer has no merges: nothing speaks for any mixture")
+        raise InferenceError("the tokenizer has no merges: nothing speaks for any mixture")
     if any(not np.array_equal(history.chosen_code, histories[0].chosen_code) for history in histories):
-        raise ValueError("the corpora were followed over different merges")
+        raise InferenceError("the corpora were followed over different merges")
     if not any(history.n_pairs for history in histories):
-        raise ValueError(
+        raise InferenceError(
             "no candidate corpus holds a pair of the tokenizer's symbols: they are empty, or of other text"
         )
 

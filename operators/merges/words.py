@@ -5,33 +5,26 @@
 Words are all that merging sees of a corpus: text of some GB has a few million of them. Documents fall into `GROUPS`
 groups by their id, so that a corpus can be resampled by whole documents later (`samples.py`).
 
-A tokenizer without pre-tokenizer merges within the whole text. Where no entry of its vocabulary holds a space (or ▁)
-after something else, no merge can cross it: the text is cut there, as SentencePiece cuts it in training.
+How a text is cut is in `cutting.py`.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tokenizers import Tokenizer
 
-from operators.merges.bpe import Bpe, BpeError, Integers
+from operators.merges.bpe import Bpe, Integers
+from operators.merges.cutting import cutter
 
 GROUPS = 32
 
 WORDS = pa.schema([("word", pa.large_string()), ("group", pa.int16()), ("n", pa.int64())])
 METADATA = b"assay.words"
-
-_SPACES = ("\u2581", " ")
 
 
 @dataclass(frozen=True)
@@ -107,52 +100,18 @@ def word_counts(bpe: Bpe, texts: Sequence[str] | pa.Array, groups: Sequence[int]
     Raises:
         BpeError: the tokenizer's normaliser or pre-tokenizer is not one that `tokenizers` can run.
     """
-    cut = _cutter(bpe.text)
-    counts: dict[int, Counter[str]] = {}
+    cut = cutter(bpe.text)
+    held: dict[int, list[str]] = {}
     n_bytes, n_documents = np.zeros(GROUPS, np.int64), np.zeros(GROUPS, np.int64)
     for text, key in zip(_strings(texts), groups, strict=True):
         group = int(key) % GROUPS
-        counts.setdefault(group, Counter()).update(cut.words(text))
+        held.setdefault(group, []).append(text)
         n_bytes[group] += len(text.encode())
         n_documents[group] += 1
-    rows = [pa.table([list(c), [g] * len(c), list(c.values())], schema=WORDS) for g, c in sorted(counts.items())]
+    counts = {group: cut.count(held[group]) for group in sorted(held)}
+    rows = [pa.table([list(c), np.full(len(c), g), list(c.values())], schema=WORDS) for g, c in counts.items() if c]
     return sum_words([WordCounts(pa.concat_tables(rows) if rows else WORDS.empty_table(), n_bytes, n_documents)])
 
 
 def _strings(texts: Sequence[str] | pa.Array) -> Sequence[str]:
     return texts.to_pylist() if isinstance(texts, pa.Array | pa.ChunkedArray) else texts
-
-
-class _Cutter:
-    """Cuts texts as one tokenizer does."""
-
-    def __init__(self, definition: str) -> None:
-        try:
-            tokenizer: Any = Tokenizer.from_str(definition)
-        except Exception as error:  # the package raises bare exceptions
-            raise BpeError("the tokenizer's file cannot be loaded by `tokenizers`") from error
-        self.normalizer, self.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
-        self.pattern = None if self.pre_tokenizer is not None else _pattern(json.loads(definition)["model"]["vocab"])
-
-    def words(self, text: str) -> list[str]:
-        if self.normalizer is not None:
-            text = self.normalizer.normalize_str(text)
-        if self.pre_tokenizer is not None:
-            return [word for word, _ in self.pre_tokenizer.pre_tokenize_str(text)]
-        return [text] if self.pattern is None else self.pattern.findall(text)
-
-
-@lru_cache(maxsize=4)
-def _cutter(definition: str) -> _Cutter:
-    return _Cutter(definition)
-
-
-def _pattern(vocabulary: Iterable[str]) -> re.Pattern[str] | None:
-    """Cuts before spaces and at line ends, where no entry of the vocabulary crosses them."""
-    entries = list(vocabulary)
-    for space in _SPACES:
-        inside = re.compile(f"[^{space}]{space}")
-        if any(space in entry for entry in entries) and not any(inside.search(entry) for entry in entries):
-            line = "" if any("\n" in entry for entry in entries) else "\n"
-            return re.compile(f"{space}*[^{space}{line}]+|{space}+")
-    return None

@@ -57,6 +57,11 @@ class Models:
         if not (np.isfinite(self.bpb_ND).all() and np.isfinite(self.error_N).all()):
             raise ValueError("models: bits per byte and errors must be finite")
 
+    @property
+    def differ(self) -> npt.NDArray[np.bool_]:
+        """Domains [D] on which there is something to correlate: neither bits per byte nor errors are all one number."""
+        return np.asarray((np.ptp(self.bpb_ND, axis=0) > 0) & bool(np.ptp(self.error_N) > 0))
+
     @cached_property
     def error_signs(self) -> Floats:
         """`[i, j]`: sign of y_j - y_i."""
@@ -141,8 +146,10 @@ def _weighted(models: Models, estimator: Estimator, weights_RN: Floats) -> Float
         # sum over pairs of w_i w_j s_ij (g_j - g_i) = sum over j of w_j g_j (sum over i of w_i s_ij)
         pairs_R1 = (total_R1**2 - (weights_RN**2).sum(axis=1, keepdims=True)) / 2
         if estimator == "sign_sign":
-            alike = [models.error_signs * models.pair_signs(d) for d in range(models.bpb_ND.shape[1])]
-            both_RD = np.stack([((weights_RN @ each_NN) * weights_RN).sum(axis=1) for each_NN in alike], axis=1)
+            both_RD = np.empty((len(weights_RN), models.bpb_ND.shape[1]))
+            for d in range(models.bpb_ND.shape[1]):
+                alike_NN = models.error_signs * models.pair_signs(d)
+                both_RD[:, d] = ((weights_RN @ alike_NN) * weights_RN).sum(axis=1)
             return np.asarray(both_RD / 2 / pairs_R1)
         pull_RN = weights_RN * (weights_RN @ models.error_signs)
         if estimator == "sign":

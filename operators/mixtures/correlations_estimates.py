@@ -4,7 +4,8 @@
                      --> samples of models --> estimates of every domain --> projected --> percentiles of shares
 
 A model that lacks a domain is left out there and counts elsewhere: `n_models` says how many are behind a number.
-Domains with fewer than `FEWEST_MODELS` have no estimate and no part in the shares.
+Domains with fewer than `FEWEST_MODELS`, or whose models all have one value or one error, have no estimate and no part
+in the shares: the formulas say 0 there, which would stand above every domain that is known to harm.
 Letters: `N` models, `D` domains, `R` resamples, `K` domains with an estimate.
 """
 
@@ -99,9 +100,10 @@ def correlate(matrix: Matrix, estimator: Estimator, options: CorrelationOptions)
         n_models[of_part] = has_N.sum()
         if has_N.sum() < FEWEST_MODELS:
             continue
-        estimate[of_part] = correlations(models, estimator)
-        low[of_part], high[of_part] = jackknife_interval(models, estimator, options.confidence)
-        p_value[of_part], least = permutation_p(models, estimator, options.permutations, options.seed)
+        p, least = permutation_p(models, estimator, options.permutations, options.seed)
+        numbers = correlations(models, estimator), *jackknife_interval(models, estimator, options.confidence), p
+        for into_D, found in zip((estimate, low, high, p_value), numbers, strict=True):
+            into_D[of_part] = np.where(models.differ, found, np.nan)
         least_p = max(least_p, least)
     is_known = np.isfinite(estimate)
     if not is_known.any():

@@ -6,6 +6,10 @@
 
 The p-value asks whether errors have anything to do with the domain's fit. Models that are better at everything answer
 yes for every domain; which domain matters more is in the estimates and their intervals.
+
+How often intervals of level 0.95 held their number, models simulated by y = f(<w, x> + noise): estimates of ranks 0.96
+to 0.99 with 8 models, 0.95 to 0.97 with 20 and 50; product and sign 0.93 to 0.98 with 8 to 50. Shares of sign_cdf: by
+l2 0.93 to 0.97, by linear 0.98 to 1, for they jump between 0 and the cap and their intervals are wide.
 Letters: `N` models, `D` domains, `R` resamples, `P` orders.
 Sources: Efron & Tibshirani 1993; (1 + count) / (1 + P): Phipson & Smyth 2010.
 """

@@ -6,7 +6,7 @@
 A total is comparable where it is of the same bytes. The first token fed has no prediction, so a run without a BOS
 predicts less of the text than one with it, and runs of two tokenizers differ in how much. Then every document is cut
 at the first byte at which all runs begin a predicted token: a total is ln p(the text from there on | the text before).
-A token that a tokenizer feeds behind every text (EOS) is no part of the text and is left out, unless all runs feed it.
+A token that a tokenizer feeds behind every text (EOS) is no part of the text: of two tokenizers it is left out.
 Roll-ups give the totals where runs have them; a cut reads the first `EARLY` tokens of each document besides.
 Shapes as in `em`; `T` tokens.
 """
@@ -67,7 +67,8 @@ def read_totals(
 ) -> Totals:
     """What each run says of each document that all have.
 
-    `cut`: whether runs may predict different bytes. `tokenizers`: a fingerprint a run; empty where all are the same.
+    `cut`: whether runs may predict different bytes. `tokenizers`: a fingerprint a run, None where it is not
+    known; empty where all are the same.
 
     Raises:
         ValueError: texts of one document differ between runs.
@@ -80,7 +81,7 @@ def read_totals(
     if cut and len(ids):
         starts_D, before_DK = _before(connection, runs, ids)
         logprob_DK -= before_DK
-    if len(set(tokenizers)) > 1 and len(ids):
+    if (len(set(tokenizers)) > 1 or None in tokenizers) and len(ids):
         logprob_DK -= _ends(connection, runs, ids)
     has_start = ~np.isnan(starts_D)
     # -inf in one run is a finding: that model excludes the text. In all runs nothing can be said.
@@ -134,17 +135,16 @@ def _common(connection: duckdb.DuckDBPyConnection, runs: Sequence[str]) -> pa.Ta
     ctes = ", ".join(f"r{k} as ({_run_sql(connection, run, k)})" for k, run in enumerate(runs))
     sql = f"""
         with {ctes}
-        select r0.doc_id, r0.key, r0.n_bytes, {totals}, {same or "true"} as is_same
+        select r0.doc_id, r0.n_bytes, {totals}, case when not ({same or "true"}) then r0.key end as other
         from r0 {joins}
         order by r0.doc_id
     """
     rows = connection.sql(sql, params=_bound(runs)).to_arrow_table()
-    is_same = np.asarray(rows["is_same"].to_numpy(), bool)
-    if not is_same.all():
-        key = rows["key"][int(np.flatnonzero(~is_same)[0])].as_py()
+    if others := len(rows) - rows["other"].null_count:
+        key = rows["other"].drop_null()[0].as_py()
         raise ValueError(
-            f"{int((~is_same).sum()):,} of {len(rows):,} documents have another text in another of the runs, the first "
-            f"of them {key!r}: runs must be of the same documents"
+            f"{others:,} of {len(rows):,} documents have another text in another of the runs, the first of them "
+            f"{key!r}: runs must be of the same documents"
         )
     return rows
 
@@ -174,7 +174,7 @@ def _documents_of(connection: duckdb.DuckDBPyConnection, runs: Sequence[str]) ->
 def _before(connection: duckdb.DuckDBPyConnection, runs: Sequence[str], ids: Ints) -> tuple[Floats, Floats]:
     """Where each document is cut (bytes, NaN where no byte would do), and the log-probs before, `[D]` and `[D, K]`.
 
-    Tokens that cover nothing belong to the character before them.
+    Tokens that cover nothing belong to the character before them. Memory holds `SLICE_TOKENS` tokens of each run.
     """
     named = [f"$r{k}" for k in range(len(runs))]
     sums = ", ".join(
@@ -186,6 +186,7 @@ def _before(connection: duckdb.DuckDBPyConnection, runs: Sequence[str], ids: Int
           select run_id, doc_id, byte_start::bigint as byte_start, n_bytes, logprob::double as logprob
           from tokens
           where run_id in ({", ".join(named)}) and position < {EARLY} and logprob is not null
+            and doc_id >= $first and doc_id < $last
         ),
         shared as (
           select doc_id, byte_start
@@ -199,7 +200,10 @@ def _before(connection: duckdb.DuckDBPyConnection, runs: Sequence[str], ids: Int
         from cuts join early using (doc_id)
         group by doc_id
     """
-    rows = connection.sql(sql, params=_bound(runs)).to_arrow_table()
+    rows = pa.concat_tables(
+        connection.sql(sql, params={**_bound(runs), "first": first, "last": last}).to_arrow_table()
+        for first, last in pairwise(_edges(connection, runs[0], ids, most=EARLY))
+    )
     starts_D = _placed(rows, ids, "start", np.nan)
     before = [_placed(rows, ids, f"before_{k}", 0.0) for k in range(len(runs))]
     return starts_D, np.stack(before, axis=1)
@@ -227,13 +231,13 @@ def _ends(connection: duckdb.DuckDBPyConnection, runs: Sequence[str], ids: Ints)
 # Tokens
 
 
-def _edges(connection: duckdb.DuckDBPyConnection, run: str, doc_ids: Ints) -> list[int]:
-    """Bounds of ranges of ids with some `SLICE_TOKENS` tokens each; none where there are no documents."""
+def _edges(connection: duckdb.DuckDBPyConnection, run: str, doc_ids: Ints, *, most: int | None = None) -> list[int]:
+    """Bounds of ranges of ids with some `SLICE_TOKENS` tokens each, `most` of a document; none without documents."""
     if not doc_ids.size:
         return []
     sql = "select doc_id, n_tokens from documents where run_id = $run order by doc_id"
     rows = connection.sql(sql, params={"run": run}).to_arrow_table()
-    ids, ends = rows["doc_id"].to_numpy(), np.cumsum(rows["n_tokens"].to_numpy())
+    ids, ends = rows["doc_id"].to_numpy(), np.cumsum(np.minimum(rows["n_tokens"].to_numpy(), most or np.inf))
     firsts = np.unique(np.searchsorted(ends, np.arange(0, int(ends[-1]), SLICE_TOKENS), side="right"))
     return [*(int(ids[i]) for i in firsts), int(ids[-1]) + 1]
 

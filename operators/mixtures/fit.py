@@ -35,9 +35,10 @@ from schemas import DOMAIN_FIT
 from schemas.fits import ALL, DOMAIN, MACRO
 
 MOST_DOMAINS = 20_000  # of a run: 320 MB at 1000 samples
-FEWEST_RESAMPLES = 100  # of which a quantile can be taken
+FEWEST_RESAMPLES, MOST_RESAMPLES = 100, 20_000  # of which a quantile can be taken; 160 MB of weights a block
 
 _LN2 = log(2)
+_ROUNDING = 1e-9
 _SHARES = ("token_share", "token_share_low", "token_share_high", "byte_share")
 
 
@@ -55,8 +56,15 @@ class FitSettings:
         faults = []
         if not 0 < self.confidence < 1:
             faults.append(f"--confidence {self.confidence:g}: expected a level above 0 and below 1")
-        if self.resamples and self.resamples < FEWEST_RESAMPLES:
-            faults.append(f"--resamples {self.resamples}: expected {FEWEST_RESAMPLES} or more, or 0 for no intervals")
+        if self.resamples and not FEWEST_RESAMPLES <= self.resamples <= MOST_RESAMPLES:
+            faults.append(
+                f"--resamples {self.resamples}: expected {FEWEST_RESAMPLES} to {MOST_RESAMPLES}, or 0 for no intervals"
+            )
+        elif self.resamples and (self.resamples + 1) * (1 - self.confidence) < 1 - _ROUNDING:
+            faults.append(
+                f"--confidence {self.confidence:g}: {self.resamples:,} samples say nothing of a level above "
+                f"{self.resamples / (self.resamples + 1):.4g}: ask for more --resamples"
+            )
         if self.min_documents < 1:
             faults.append(f"--min-documents {self.min_documents}: expected 1 or more")
         if self.seed < 0:

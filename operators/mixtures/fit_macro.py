@@ -10,7 +10,7 @@ Source: Magnusson et al. 2023, arXiv 2312.10523 (Paloma). Shapes: `R` bootstrap 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log
+from math import inf, log
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,13 @@ class Macro:
 
     def add(self, sums: Sums, row: Mapping[str, Any]) -> None:
         """Take in a domain, given its sums and its row of `domain_fit`; one without numbers is left out."""
-        if any(row[name] is None for name in _MEANS):
+        if row["bits_per_byte"] is None:
             return
         self._n += 1
         for name in _COUNTS:
             self._counts[name] += row[name]
         for name in _MEANS:
-            self._sums[name] += row[name]
+            self._sums[name] += inf if row[name] is None else row[name]  # a perplexity too large for a number
         for name, bottom in (("bits_per_byte", "bytes"), ("perplexity", "tokens")):
             self._has_interval[name] &= row[f"{name}_low"] is not None
             whole_RF = np.vstack([sums.exact_F, sums.drawn_RF])
@@ -50,7 +50,7 @@ class Macro:
 
     def row(self, level: float) -> dict[str, Any]:
         """The macro row but its shares; NULL where no domain has a number."""
-        means = {name: total / self._n if self._n else None for name, total in self._sums.items()}
+        means = {name: total / self._n if self._n and total < inf else None for name, total in self._sums.items()}
         ends = {}
         for name in self._has_interval:
             ends[f"{name}_low"], ends[f"{name}_high"] = exponential(self._interval(name, level))

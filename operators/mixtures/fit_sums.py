@@ -83,7 +83,8 @@ class Sums:
         products_BF = products(loss, scored, values[:, BYTES])
         self.exact_F += products_BF.sum(axis=0)
         if len(self.drawn_RF):
-            self.drawn_RF += poisson_weights(rng, len(values), len(self.drawn_RF)) @ products_BF
+            with np.errstate(invalid="ignore"):  # losses that are infinite
+                self.drawn_RF += poisson_weights(rng, len(values), len(self.drawn_RF)) @ products_BF
         self.n_documents += len(block.values_BC)
         self.n_undefined += len(block.values_BC) - len(values)
         self.n_fed += int(fed.sum())

@@ -119,15 +119,17 @@ def _texts(lake: Lake, part: Part, first: dict[int, tuple[int, int, int]]) -> di
     """How the documents of a part spell these types; None where texts were dropped, or it is no whole characters."""
     if not first:
         return {}
-    wanted = pa.array(sorted({place[0] for place in first.values()}), pa.int64())
-    texts: dict[int, bytes] = {}
+    of_document: dict[int, list[tuple[int, int, int]]] = {}
+    for token, (document, start, size) in first.items():
+        of_document.setdefault(document, []).append((token, start, start + size))
+    wanted = pa.array(sorted(of_document), pa.int64())
+    spelt: dict[int, str | None] = dict.fromkeys(first)
     with lake.storage.parquet(Part(DOCUMENTS.name, part.run_id, part.name).path) as file:
         for read in file.iter_batches(batch_size=1024, columns=["doc_id", "text"]):
             kept = read.filter(pc.and_(pc.is_in(read["doc_id"], wanted), pc.is_valid(read["text"])))
-            texts |= {row["doc_id"]: row["text"].encode() for row in kept.to_pylist()}
-    spelt = {}
-    for token, (document, start, size) in first.items():
-        spelt[token] = _decoded(texts.get(document, b"")[start : start + size])
+            for row in kept.to_pylist():
+                text = row["text"].encode()
+                spelt |= {token: _decoded(text[start:end]) for token, start, end in of_document[row["doc_id"]]}
     return spelt
 
 
@@ -153,7 +155,7 @@ def rows(types: Types, confidence: float) -> pa.Table:
         "mean_loss": np.abs(mean),  # -0.0 where all is certain
         "mean_loss_low": pa.array(low, pa.float64(), from_pandas=True),
         "mean_loss_high": pa.array(high, pa.float64(), from_pandas=True),
-        "loss_share": np.abs(loss) / total if total else [None] * len(loss),
+        "loss_share": np.abs(loss) / total if total and np.isfinite(total) else [None] * len(loss),
         "confidence": np.full(len(loss), confidence),
     }
     schema = VOCABULARY_FIT.arrow()
@@ -162,8 +164,8 @@ def rows(types: Types, confidence: float) -> pa.Table:
 
 def _interval(sums: dict[tuple[int, int], Floats], mean: Floats, confidence: float) -> tuple[Floats, Floats]:
     """Ends of the interval; NaN for types of one document, or without any loss."""
-    second, fourth = (_central(sums, mean, power) for power in (2, 4))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        second, fourth = (_central(sums, mean, power) for power in (2, 4))
         error = np.sqrt(second) / sums[1, 0]
         freedom = np.fmax(np.where(fourth > 0, second**2 / fourth, 1.0), 1.0)
         reach = stats.t.ppf((1 + confidence) / 2, freedom) * error

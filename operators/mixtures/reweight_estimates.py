@@ -6,6 +6,13 @@
 Intervals are of a bootstrap over documents: doremi draws within each domain, for its scores are means over one, and
 studentises them (`Resampled.ratios`) before it updates; selective draws from the whole corpus, finds the threshold anew
 each time and takes percentiles.
+
+How often intervals of level 0.95 held the truth, 250 to 300 simulated corpora each, lengths even or of a heavy tail:
+
+    documents of the domain     5             10 to 25      40 or more
+    doremi: score, weight       0.93, 0.97    0.89, 0.92    0.90, 0.91    the least that was seen
+    selective: selected, share  0.75, 0.78    0.89, 0.86    0.89, 0.88
+
 Letters: `S` steps (proxies), `D` domains (components), `R` resamples, `B` bins of excess.
 """
 
@@ -29,6 +36,8 @@ from operators.mixtures.reweight_losses import (
     token_excesses,
 )
 from operators.mixtures.reweight_selection import ExcessFile, cut_at, make_bins
+
+_ROUNDING = 1e-9  # of one number that is found in different ways
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,11 @@ class Estimated:
     def only(self, is_known_D: npt.NDArray[np.bool_]) -> Estimated:
         """Without intervals where they are not known."""
         return Estimated(self.value, *(np.where(is_known_D, each, np.nan) for each in (self.low, self.high)))
+
+    def varying(self) -> Estimated:
+        """Without intervals where every resample has one number, as 0 of no token that was selected: that no spread
+        was seen does not make it certain."""
+        return self.only(self.high - self.low > _ROUNDING * np.abs(self.value))
 
 
 @dataclass(frozen=True)
@@ -146,9 +160,9 @@ def doremi_estimate(
     steps = range(len(proxies))
     return DoremiEstimate(
         start,
-        [estimated(np.where(is_met_SD[s], used_SD[s], np.nan), used_RSD[:, s]) for s in steps],
+        [estimated(np.where(is_met_SD[s], used_SD[s], np.nan), used_RSD[:, s]).varying() for s in steps],
         [estimated(path_SD[s], path_RSD[:, s]) for s in steps],
-        estimated(np.where(is_met_SD[-1], used_SD.mean(axis=0), np.nan), used_RSD.mean(axis=1)),
+        estimated(np.where(is_met_SD[-1], used_SD.mean(axis=0), np.nan), used_RSD.mean(axis=1)).varying(),
         estimated(path_SD.mean(axis=0), path_RSD.mean(axis=1)),
         totals[:, ::2].T,
         groups.n_documents,
@@ -171,6 +185,7 @@ def selective_estimate(
         ValueError: no token has an excess loss.
     """
     groups, tally = DocumentGroups(len(components.names), 0), Tally()
+    below = round(1 - keep, 12)  # 1 - 0.7 is above 0.3: a token that ties with the threshold would be lost
     with ExcessFile() as kept:
         for within in ranges(connection, current):
             doc_ids, codes = documents_of(connection, current, components, within)
@@ -179,16 +194,17 @@ def selective_estimate(
             rows = np.zeros(doc_ids.size, dtype=np.intp)
             rows[is_met] = groups.deal(codes[is_met])
             kept.add(rows[places], excess)
-        threshold, atom = kept.quantile(1 - keep)
-        bins = make_bins(kept, 1 - keep, atom)
+        threshold, atom = kept.quantile(below)
+        bins = make_bins(kept, below, atom)
         counted = groups.with_columns(bins.size)
         for rows, excess in kept.ranges():
             counted.add_counts(rows, bins.of(excess))
+        is_tied_B = bins.tied(kept)
     totals_DB = counted.totals
     n_tokens, n_selected = totals_DB.sum(axis=1), totals_DB[:, bins.atom :].sum(axis=1)
     draws = (resampling.resamples, resampling.seed)
     every_RB = sum((each.sums for each in counted.resamples(*draws, is_stratified=False)), start=np.zeros(1))
-    cut = cut_at(np.asarray(every_RB), keep, bins.atom)
+    cut = cut_at(np.asarray(every_RB), keep, is_tied_B)
     tokens_RD, chosen_RD = np.empty((2, resampling.resamples, len(components.names)))
     for each in counted.resamples(*draws, is_stratified=False):  # the same draws again: none is kept
         tokens_RD[:, each.component], chosen_RD[:, each.component] = each.sums.sum(axis=1), cut.selected(each.sums)
@@ -202,8 +218,8 @@ def selective_estimate(
         n_tokens,
         n_selected,
         groups.n_documents,
-        selected.only(is_known),
-        share.only(is_known),
+        selected.only(is_known).varying(),
+        share.only(is_known).varying(),
         tally,
     )
 

@@ -120,6 +120,15 @@ class Bins:
         """The bin of each value."""
         return np.asarray(np.searchsorted(self.edges, excess_T, side="right"), dtype=np.intp)
 
+    def tied(self, kept: ExcessFile) -> npt.NDArray[np.bool_]:
+        """Which bins hold one value alone [B]: log-probs of compact precision are multiples of 1/512, so many tie."""
+        lowest, highest = np.full(self.size, np.inf), np.full(self.size, -np.inf)
+        for _, excess_T in kept.ranges():
+            bins_T = self.of(excess_T)
+            np.minimum.at(lowest, bins_T, excess_T)
+            np.maximum.at(highest, bins_T, excess_T)
+        return np.asarray(lowest == highest)
+
 
 def make_bins(kept: ExcessFile, share: float, atom: float) -> Bins:
     """Bins around the quantile at `share`, with the smallest selected value in one of its own."""
@@ -141,10 +150,10 @@ class Cut:
         return np.asarray((counts_RB * is_above_RB).sum(axis=1) + self.part_R * of_bin_R)
 
 
-def cut_at(counts_RB: Floats, keep: float, atom: int) -> Cut:
+def cut_at(counts_RB: Floats, keep: float, is_tied_B: npt.NDArray[np.bool_]) -> Cut:
     """Where the top `keep` of all tokens ends, given counts of them all.
 
-    The bin in which that is splits evenly, but for the atom's, whose tokens tie and are all selected.
+    The bin in which that is splits evenly, unless its tokens tie (are of one value): then all of them are selected.
     """
     from_top_RB = np.cumsum(counts_RB[:, ::-1], axis=1)[:, ::-1]
     wanted_R1 = keep * from_top_RB[:, :1]
@@ -152,7 +161,7 @@ def cut_at(counts_RB: Floats, keep: float, atom: int) -> Cut:
     above_R = np.take_along_axis(np.pad(from_top_RB, ((0, 0), (0, 1))), bin_R[:, None] + 1, axis=1)[:, 0]
     mass_R = np.take_along_axis(counts_RB, bin_R[:, None], axis=1)[:, 0]
     part_R = (wanted_R1[:, 0] - above_R) / np.maximum(mass_R, np.finfo(np.float64).tiny)
-    return Cut(bin_R, np.where(bin_R == atom, 1.0, np.clip(part_R, 0, 1)))
+    return Cut(bin_R, np.where(is_tied_B[bin_R], 1.0, np.clip(part_R, 0, 1)))
 
 
 def _keys(values: Floats) -> Keys:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from operators.tokenizer_statistics.formulas import ratio
-from operators.tokenizer_statistics.jackknife import interval, variance
+from operators.tokenizer_statistics.jackknife import jackknife
 from operators.tokenizer_statistics.options import group_of
 from operators.tokenizer_statistics.probe import TokenizerProbe
 from operators.tokenizer_statistics.registry import STATISTICS
@@ -56,7 +56,7 @@ def premium_rows(
         occupied = np.ones(len(n) - 1, np.bool_)
         for name, values in (("premium", ratio(tokens, baseline)), ("parity", ratio(ratios, n))):
             value = float(values[0])
-            ends = interval(value, variance(values, occupied), len(occupied) - 1, confidence)
+            ends = jackknife(values, occupied, confidence)
             low, high = ends if ends is not None else (None, None)
             rows.append(
                 {

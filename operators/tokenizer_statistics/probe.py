@@ -5,7 +5,6 @@ Nothing is fed around a text, and a text that spells a special token is read as 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from operators.byte_spans import SpanTable
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.tokenize_batch import encode_each
-from operators.tokenize_definition import scoring_definition
+from operators.tokenize_definition import scoring_definition, template_ids
 from operators.tokenize_load import load_tokenizer
 from operators.tokenizer_statistics.cuts import Tokens
 from operators.tokenizer_statistics.options import ProfileOptions
@@ -41,13 +39,12 @@ class TokenizerProbe:
         Raises:
             ValueError: the tokenizer's post-processor repeats texts.
         """
+        template_ids(tokenizer)
         self.name, self.options = name, options or ProfileOptions()
         self._documents = DocumentTokenizer(tokenizer, _OPTIONS)
-        definition = scoring_definition(tokenizer)
-        self._tokenizer = Tokenizer.from_str(json.dumps(definition, ensure_ascii=False))
-        self._tokenizer.encode_special_tokens = True
-        self.vocabulary = Vocabulary.of(self._tokenizer, definition)
-        self._table = SpanTable(self.vocabulary.pieces) if self.vocabulary.pieces else None
+        self._tokenizer, self._table = self._documents.tokenizer, self._documents.span_table
+        pieces = None if self._table is None else self._table.vocabulary
+        self.vocabulary = Vocabulary.of(self._tokenizer, scoring_definition(tokenizer), pieces)
         self.adds_space = self._adds_space()
 
     @classmethod

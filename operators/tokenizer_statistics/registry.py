@@ -23,8 +23,8 @@ Behind = Literal["documents", "checked", "pairs"]
 @dataclass(frozen=True)
 class Definition:
     """A statistic. unit: of the value. better: which is thought better, "" where neither is. needs: without which it
-    is NULL. method: of the interval, "" where `why_no_interval` says why there is none. maximum: the greatest value it
-    can have. behind: which documents it is about. compute: None for comparisons."""
+    is NULL. method: of the interval, "" where `why_no_interval` says why there is none. minimum, maximum: the least and
+    the greatest value it can have. behind: which documents it is about. compute: None for comparisons."""
 
     name: str
     group: Group
@@ -37,6 +37,7 @@ class Definition:
     needs: str = ""
     method: Method = "jackknife"
     why_no_interval: str = ""
+    minimum: float = 0.0
     maximum: float | None = None
     behind: Behind = "documents"
 
@@ -211,7 +212,7 @@ def _numbers() -> Iterator[Definition]:
         note="a number is an unbroken row of digits 0 to 9", compute=formulas.numbers_whole,
     )  # fmt: skip
     yield number(
-        name="tokens_per_number", unit="tokens per number", formula="pieces of numbers / numbers",
+        name="tokens_per_number", unit="tokens per number", formula="pieces of numbers / numbers", minimum=1,
         note="a token that also covers a neighbour counts as one of the number's", compute=formulas.tokens_per_number,
     )  # fmt: skip
     for digits in range(1, MAX_DIGITS + 1):
@@ -220,7 +221,7 @@ def _numbers() -> Iterator[Definition]:
             note="of one length", compute=formulas.whole_of_length(digits),
         )  # fmt: skip
         yield number(
-            name=f"tokens_per_number_{digits}", unit="tokens per number", note="of one length",
+            name=f"tokens_per_number_{digits}", unit="tokens per number", note="of one length", minimum=1,
             formula=f"the same, of numbers of {digits} digits", compute=formulas.tokens_of_length(digits),
         )  # fmt: skip
     ways = (

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from operators.tokenizer_statistics.counts import ProfileCounts
 from operators.tokenizer_statistics.formulas import ratio
-from operators.tokenizer_statistics.jackknife import Interval, Values, interval, variance, wilson
+from operators.tokenizer_statistics.jackknife import Interval, Values, interval, jackknife, spread, together, wilson
 from operators.tokenizer_statistics.probe import TokenizerProbe
 from operators.tokenizer_statistics.registry import STATISTICS, Definition
 from operators.tokenizer_statistics.text_facts import Flags
@@ -63,7 +62,7 @@ class Place:
             "statistic": definition.name,
             "baseline": None,
             "value": value if defined else None,
-            "value_low": None if low is None else max(low, 0.0),
+            "value_low": None if low is None else max(low, definition.minimum),
             "value_high": high if high is None or definition.maximum is None else min(high, definition.maximum),
             "confidence": None if low is None else confidence,
             "unit": definition.unit,
@@ -145,10 +144,12 @@ def statistic_row(place: Place, definition: Definition, confidence: float) -> di
 
 
 def _jackknife(values: Values, occupied: Flags, definition: Definition, confidence: float) -> Interval | None:
-    spread = variance(values, occupied)
-    if definition.unit == "share" and values[0] in (0.0, 1.0):
-        return None  # all or none: groups that agree say nothing of how sure that is
-    return interval(float(values[0]), spread, int(occupied.sum()) - 1, confidence)
+    minimum, maximum = -math.inf, math.inf
+    if definition.unit == "share":
+        minimum, maximum = 0.0, 1.0
+    elif definition.minimum:
+        minimum = definition.minimum
+    return jackknife(values, occupied, confidence, minimum, maximum)
 
 
 def _relative(places: Sequence[Place], baseline: int, confidence: float) -> Iterator[dict[str, Any]]:
@@ -169,13 +170,9 @@ def _by_bytes(place: Place, against: int, options: StatisticsOptions) -> dict[st
     definition = STATISTICS["premium_by_bytes"]
     base = View(place.view.counts, place.probe.vocabulary, against)
     here, there = (ratio(view.counter("tokens"), view.counter("bytes")) for view in (place.view, base))
-    spreads = [
-        variance(ratio(here, there[:1]), place.view.occupied),
-        variance(ratio(here[:1], there), base.occupied),
-    ]
-    known = [spread for spread in spreads if spread is not None]
-    df = int(place.view.occupied.sum() + base.occupied.sum()) - 2
+    spreads = spread(ratio(here, there[:1]), place.view.occupied), spread(ratio(here[:1], there), base.occupied)
+    both = None if spreads[0] is None or spreads[1] is None else together(spreads[0], spreads[1])
     value = float(here[0] / there[0])
-    ends = interval(value, float(np.sum(known)), df, options.confidence) if len(known) == 2 else None
+    ends = interval(value, both, options.confidence)
     n = int(place.view.counter("documents")[0] + base.counter("documents")[0])
     return {**place.row(definition, value, ends, options.confidence, n), "baseline": options.baseline_domain}

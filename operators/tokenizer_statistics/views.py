@@ -103,17 +103,21 @@ class View:
     @cached_property
     def ids(self) -> Grouped:
         """Ids by group; index: the place among those that occur."""
-        key, n = self._mine(*self.counts.ids.counts(), self.counts.id_span)
-        groups, ids = np.divmod(key, self.counts.width)
+        groups, ids, n = self._ids
         _, index = np.unique(ids, return_inverse=True)
         return Grouped.of(groups, index, n, self.counts.options.groups)
 
     def ids_among(self, wanted: Flags) -> Values:
         """Tokens whose id is wanted, `(1 + G,)`; `wanted`: `(V,)`."""
-        key, n = self._mine(*self.counts.ids.counts(), self.counts.id_span)
-        groups, ids = np.divmod(key, self.counts.width)
+        groups, ids, n = self._ids
         lost = np.bincount(groups, n * wanted[ids], minlength=self.counts.options.groups)
         return np.concatenate([[lost.sum()], lost.sum() - lost])
+
+    @cached_property
+    def _ids(self) -> tuple[Places, Places, Places]:
+        """Group, id and how often it occurs there."""
+        key, n = self._mine(*self.counts.ids.counts(), self.counts.id_span)
+        return *np.divmod(key, self.counts.width), n
 
     def sorted_counts(self, group: int | None = None) -> Values:
         """How often each id occurs, commonest first, ids that do not occur left out; all documents, or all but those

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from operators.byte_spans_vocabulary import PieceBytes, piece_bytes
+from operators.byte_spans_vocabulary import PieceBytes
 from operators.tokenizer_statistics.text_facts import Flags
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
@@ -37,14 +37,13 @@ class Vocabulary:
     pieces: PieceBytes | None = field(repr=False)
 
     @classmethod
-    def of(cls, tokenizer: Any, definition: Mapping[str, Any]) -> Vocabulary:
-        """`definition` is the tokenizer's own JSON, parsed."""
+    def of(cls, tokenizer: Any, definition: Mapping[str, Any], pieces: PieceBytes | None) -> Vocabulary:
+        """`definition` is the tokenizer's own JSON, parsed; `pieces` what its ids spell."""
         vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
         model = definition["model"]
         unknown = _unknown(tokenizer, model)
         special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         width = max(vocabulary.values(), default=-1) + 1
-        pieces = piece_bytes(tokenizer, definition)
         fallback = [i for piece, i in vocabulary.items() if _BYTE_TOKEN.fullmatch(piece)]
         return cls(
             size=len(set(vocabulary.values()) - (special - {unknown})),

@@ -56,8 +56,10 @@ def _interval_findings(rows: pa.Table, name: str) -> Iterator[Finding]:
     value, low, high = (rows[column].to_numpy() for column in (name, f"{name}_low", f"{name}_high"))
     if (np.isnan(low) != np.isnan(high)).any():
         yield Kind.VALUE, f"{name}: an interval with one end"
-    slack = _ROUNDING * np.abs(value)
-    if ((low > value + slack) | (high < value - slack) | (np.isnan(value) & ~np.isnan(low))).any():
+    with np.errstate(invalid="ignore"):
+        slack = _ROUNDING * np.abs(value)
+        is_outside = (low > value + slack) | (high < value - slack) | (np.isnan(value) & ~np.isnan(low))
+    if is_outside.any():
         yield Kind.VALUE, f"{name}: outside its interval"
     if (~np.isnan(low) & rows["confidence"].is_null().to_numpy()).any():
         yield Kind.VALUE, f"{name}: an interval of no level"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from operators.lake import PROGRESS_FOLDER, Lake
-from operators.results import result_folder, result_job_path, result_path
+from operators.results import key_twice, result_folder, result_job_path, result_path
 from operators.scores.origin import State
 from operators.storage import is_temporary
 from operators.verify.faults import Fault, Finding, Kind, placed_at
@@ -117,9 +117,8 @@ def _table_findings(lake: Lake, path: str, table: Table, n_rows: int) -> Iterato
     yield from ((Kind.VALUE, message) for message in table.validate(rows))
     if len(rows) != n_rows:
         yield Kind.COUNT, f"{len(rows)} rows, its job says {n_rows}"
-    key = [name for name in table.key if name in rows.column_names]
-    if rows.select(key).group_by(key).aggregate([]).num_rows != len(rows):
-        yield Kind.DUPLICATE, f"two rows of one key ({', '.join(key)})"
+    if twice := key_twice(table, rows):
+        yield Kind.DUPLICATE, twice
     if not rows.equals(rows.sort_by([(name, "ascending") for name in table.sorted_by])):
         yield Kind.ORDER, f"rows do not ascend by {', '.join(table.sorted_by)}"
     yield from _interval_findings(table, rows)

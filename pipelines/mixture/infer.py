@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import resource
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +28,7 @@ from operators.lake import Lake
 from operators.merges import Bpe, WordCounts, group_counts, pair_history
 from pipelines.surveyors import Surveyor
 
-_NAME = b"assay.corpus"
+_NAME, _PEAK = b"assay.corpus", b"assay.peak"
 _RESULT = "result"
 
 
@@ -70,16 +72,26 @@ class GroupStep:
         yield _packed(kept, group_counts(self.bpe, kept.read(self.lake), self.queries))
 
 
-def each_corpus(step: Callable[[Kept], Iterator[pa.Table]], kept: list[Kept], surveyor: Surveyor) -> Mapping[str, Any]:
-    """What `step` makes of every corpus, by name, in the order of `kept`."""
+def peak_mib() -> float:
+    """The most memory that this process has held, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def each_corpus(
+    step: Callable[[Kept], Iterator[pa.Table]], kept: list[Kept], surveyor: Surveyor
+) -> tuple[Mapping[str, Any], float]:
+    """What `step` makes of every corpus, by name, in the order of `kept`; and the peak MiB of its largest process."""
     survey: Any = surveyor.survey  # of units, says its type; it hands on whatever can be pickled
     found: dict[str, Any] = {}
+    peak = 0.0
     for table in survey(step, kept):
         # Ours to unpickle: what the tasks of this command packed.
         found[table.schema.metadata[_NAME].decode()] = pickle.loads(table[_RESULT][0].as_py())
-    return {each.corpus: found[each.corpus] for each in kept}
+        peak = max(peak, float(table.schema.metadata[_PEAK]))
+    return {each.corpus: found[each.corpus] for each in kept}, peak
 
 
 def _packed(kept: Kept, result: Any) -> pa.Table:
     rows = pa.table({_RESULT: pa.array([pickle.dumps(result, protocol=5)], pa.large_binary())})
-    return rows.replace_schema_metadata({_NAME: kept.corpus})
+    return rows.replace_schema_metadata({_NAME: kept.corpus, _PEAK: str(peak_mib())})

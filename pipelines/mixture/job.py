@@ -33,6 +33,7 @@ class TokenizerMixtureJob:
     """`corpora`: how each candidate is read, by name, in the order given. `sample_bytes`: of text, of each.
 
     `resamples`: draws of the groups of documents that intervals come of. `confidence`: their level.
+    `training_bytes`: of the text the tokenizer was trained on, for the intervals; None takes that of all samples.
     """
 
     name: str
@@ -44,6 +45,7 @@ class TokenizerMixtureJob:
     resamples: int = RESAMPLES
     confidence: float = 0.95
     seed: int = 0
+    training_bytes: int | None = None
     overwrite: str | None = None
 
     @classmethod
@@ -55,6 +57,7 @@ class TokenizerMixtureJob:
         tokenizer: str,
         corpora: Sequence[str],
         sample: str = SAMPLE,
+        training_size: str | None = None,
         overwrite: str | None = None,
         numbers: Mapping[str, Any] | None = None,
         **reading: Any,
@@ -63,6 +66,7 @@ class TokenizerMixtureJob:
 
         Args:
             corpora: `name=URI` each; URIs of one name are one corpus.
+            sample, training_size: bytes, such as "100MB".
             numbers: fields of the job that are not to be its defaults: `max_merges`, `resamples`, `confidence`, `seed`.
             reading: fields of `ScoreConfig` that say how every corpus is read.
 
@@ -76,6 +80,9 @@ class TokenizerMixtureJob:
         n_bytes = parse_size(sample)
         if n_bytes is None or n_bytes < LEAST_SAMPLE:
             faults.append(f"--sample: {sample!r} is no size from 1MB on; write 100MB or 2GB")
+        trained = None if training_size is None else parse_size(training_size)
+        if training_size is not None and not trained:
+            faults.append(f"--training-size: {training_size!r} is no size; write 500MB or 2TB")
         readings: dict[str, ScoreConfig] = {}
         for corpus, uris in (inputs or {"none": ["none"]}).items():  # what else is wrong is still found
             try:
@@ -87,8 +94,8 @@ class TokenizerMixtureJob:
                 faults += [line for line in (f"--text-template: {error}",) if line not in faults]
         if faults:
             raise ConfigError("\n".join(faults))
-        path = Path(tokenizer).expanduser()
-        return cls(name, lake, path, readings, sample_bytes=n_bytes or 0, overwrite=overwrite, **numbers)
+        numbers |= {"sample_bytes": n_bytes or 0, "training_bytes": trained}
+        return cls(name, lake, Path(tokenizer).expanduser(), readings, overwrite=overwrite, **numbers)
 
     @property
     def reading(self) -> ScoreConfig:
@@ -106,6 +113,7 @@ class TokenizerMixtureJob:
             "resamples": self.resamples,
             "confidence": self.confidence,
             "seed": self.seed,
+            "training_bytes": self.training_bytes,
             **{name: getattr(self.reading, name) for name in names},
         }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from operators.lake import Lake
-from operators.merges import Bpe, BpeError, parse_bpe
+from operators.merges import Bpe, BpeError, parse_bpe, word_counts
 from operators.results import check_free
 from operators.tokenize_load import DEFINITION, load_tokenizer
 from pipelines.config import ConfigError
@@ -54,7 +54,9 @@ def _bpe(path: Path) -> Bpe:
     file = path / DEFINITION if path.is_dir() else path
     try:
         text = file.read_text(encoding="utf-8") if file.is_file() else load_tokenizer(path).to_str()
-        return parse_bpe(text)
+        bpe = parse_bpe(text)
+        word_counts(bpe, ["a"], [0])  # that texts can be cut is known before any is read
+        return bpe
     except (BpeError, ValueError, OSError) as error:
         said = str(error)
         raise ConfigError(f"--tokenizer: {said if str(path) in said else f'{path}: {said}'}") from None

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import pyarrow.compute as pc
 
-from operators.merges import Inference, Sampled, infer_mixture, sample_mixture
-from pipelines.mixture.infer import GroupStep, HistoryStep, Kept, each_corpus
+from operators.merges import Inference, InferenceError, ProgramError, Sampled, infer_mixture, sample_mixture
+from pipelines.mixture.infer import GroupStep, HistoryStep, Kept, each_corpus, peak_mib
 from pipelines.mixture.job import read_options
 from pipelines.mixture.plan import TokenizerMixturePlan
 from pipelines.mixture.sample import Draw, Weight
@@ -48,20 +48,22 @@ class CandidateSample:
 
 @dataclass
 class Inferred:
-    """Everything that was found. `seconds`: by phase."""
+    """Everything that was found. `seconds`: by phase. `peak_mib`: of the largest process, from its start to a phase."""
 
     plan: TokenizerMixturePlan
     samples: Mapping[str, CandidateSample]
     inference: Inference
     sampled: Sampled
     seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_mib: Mapping[str, float] = field(default_factory=dict)
 
 
 class Watch:
-    """Seconds by phase, in the order begun."""
+    """Seconds and peak memory by phase, in the order begun."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.peak_mib: dict[str, float] = {}
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -70,13 +72,18 @@ class Watch:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+            self.saw(name, peak_mib())
+
+    def saw(self, name: str, peak: float) -> None:
+        """A process of the phase came to `peak` MiB."""
+        self.peak_mib[name] = max(peak, self.peak_mib.get(name, 0.0))
 
 
 def infer_tokenizer_mixture(plan: TokenizerMixturePlan) -> Inferred:
     """Count and infer; nothing is kept.
 
     Raises:
-        RunError: a worker failed, or no corpus holds a word.
+        RunError: a worker failed, no corpus holds a word or a pair of the tokenizer, or the solver gave up.
     """
     job, watch = plan.job, Watch()
     kept = [Kept(name, f"{plan.scratch}/words-{i}.parquet") for i, name in enumerate(plan.listings)]
@@ -86,19 +93,24 @@ def infer_tokenizer_mixture(plan: TokenizerMixturePlan) -> Inferred:
             if not any(sample.words for sample in samples.values()):
                 raise RunError(f"no corpus holds a word that could be counted; {_why(samples)}")
             with watch.phase("merge"):
-                histories = each_corpus(HistoryStep(plan.lake, plan.bpe, job.max_merges), kept, surveyor)
+                histories, peak = each_corpus(HistoryStep(plan.lake, plan.bpe, job.max_merges), kept, surveyor)
+                watch.saw("merge", peak)
             with watch.phase("solve"):
                 inference = infer_mixture(histories)
             del histories
             with watch.phase("resample"):
-                groups = each_corpus(GroupStep(plan.lake, plan.bpe, inference.queries), kept, surveyor)
+                groups, peak = each_corpus(GroupStep(plan.lake, plan.bpe, inference.queries), kept, surveyor)
+                watch.saw("resample", peak)
                 sampled = sample_mixture(
-                    inference, groups, confidence=job.confidence, resamples=job.resamples, seed=job.seed
-                )
+                    inference, groups, confidence=job.confidence, resamples=job.resamples, seed=job.seed,
+                    training_bytes=job.training_bytes,
+                )  # fmt: skip
+    except (InferenceError, ProgramError) as error:
+        raise RunError(str(error)) from None
     finally:
         with contextlib.suppress(OSError):
             _clear(plan, kept)
-    return Inferred(plan, samples, inference, sampled, watch.seconds)
+    return Inferred(plan, samples, inference, sampled, watch.seconds, watch.peak_mib)
 
 
 def _sample(plan: TokenizerMixturePlan, kept: Kept, number: int, surveyor: Surveyor, watch: Watch) -> CandidateSample:

@@ -52,11 +52,11 @@ class Draw:
         return xxh3_64_intdigest(b"group\0" + name.encode(), self.seed) % GROUPS
 
 
-def pieces(text: str) -> Iterator[str]:
-    """The text in pieces of at most `PIECE` characters: cut behind a line's end, else before a space, else anywhere."""
+def pieces(text: str, size: int = PIECE) -> Iterator[str]:
+    """The text in pieces of at most `size` characters: cut behind a line's end, else before a space, else anywhere."""
     start = 0
-    while len(text) - start > PIECE:
-        half, end = start + PIECE // 2, start + PIECE
+    while len(text) - start > size:
+        half, end = start + size // 2, start + size
         line, space = text.rfind("\n", half, end), text.rfind(" ", half, end)
         stop = line + 1 if line >= 0 else space if space >= 0 else end
         yield text[start:stop]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MEMORY_LIMIT = "1GB"
 ROW_GROUP = 1 << 17
+RATIO_ONE = float(1 << 40)  # ratios are summed in parts of this: whole numbers add up alike in any order
 _SIGN = 1 << 63
 
 Ints = npt.NDArray[np.int64]
@@ -42,17 +43,17 @@ def texts_schema(n_tokenizers: int) -> pa.Schema:
                       *tokens])  # fmt: skip
 
 
-def text_rows(block: pa.Table, rows: Ints, tokens: Ints, column: str) -> pa.Table:
+def text_rows(block: pa.Table, rows: Ints, tokens: Ints, column: str, seed: int = 0) -> pa.Table:
     """Those of the documents `rows` that have a domain and an id.
 
     Args:
         block: (D,) of schema `flow.READ`; `column` is among its attributes.
-        rows: (K,) places in the block. tokens: (P, K).
+        rows: (K,) places in the block. tokens: (P, K). seed: of the hash, which puts ids into groups.
     """
     counted = block.select(["domain", "attributes"]).take(pa.array(rows))
     ids = [dict(pairs or ()).get(column) for pairs in counted["attributes"].to_pylist()]
     has_both = np.array([each is not None for each in ids], bool) & counted["domain"].is_valid().to_numpy()
-    hashes = [xxh3_64_intdigest(each.encode()) - _SIGN for each in ids if each is not None]
+    hashes = [xxh3_64_intdigest(each.encode(), seed) - _SIGN for each in ids if each is not None]
     has_id = np.array([each is not None for each in ids], bool)
     columns = [
         pa.array(np.array(hashes, np.int64)[has_both[has_id]]),
@@ -148,11 +149,11 @@ class Aligner:
             )
             select $name as tokenizer, domain, ((id & 1048575) % $groups)::integer as "group", count(*) as n,
               sum(tokens)::bigint as tokens, sum(baseline_tokens)::bigint as baseline_tokens,
-              sum(tokens / baseline_tokens) as ratio_sum
+              sum((tokens / baseline_tokens * $one)::hugeint)::double / $one as ratio_sum
             from pairs
             group by all
             order by domain, "group"
             """,
-            params={"name": name, "groups": self.groups, "baseline": baseline},
+            params={"name": name, "groups": self.groups, "baseline": baseline, "one": RATIO_ONE},
         ).to_arrow_table()
         return rows.select(ALIGNED.names).cast(ALIGNED)

@@ -92,7 +92,8 @@ class UnitProfile:
         counted = block.select(["domain", "text"]).take(pa.array(outcome.rows))
         self.sizes.add_texts(counted)
         if self.work.parallel_column is not None:
-            self.texts.append(text_rows(block, outcome.rows, outcome.tokens, self.work.parallel_column))
+            column, seed = self.work.parallel_column, self.work.options.seed
+            self.texts.append(text_rows(block, outcome.rows, outcome.tokens, column, seed))
         return outcome.rejects
 
     def tables(self) -> Iterator[pa.Table]:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from operators.tokenize import DocumentTokenizer
+from operators.tokenize import default_fingerprint
+from operators.tokenize_definition import template_ids
 from operators.tokenize_load import DEFINITION, load_tokenizer
 from pipelines.config import ConfigError
 
@@ -80,12 +81,12 @@ def found(tokenizer: NamedTokenizer) -> NamedTokenizer:
     """The tokenizer with its local path; one of the hub is fetched, its files alone.
 
     Raises:
-        ConfigError: there is nothing of that name, or it is no fast tokenizer.
+        ConfigError: there is nothing of that name, it is no fast tokenizer, or one that repeats texts.
     """
     local = Path(tokenizer.path).expanduser()
     path = local.absolute() if local.exists() else _from_hub(tokenizer.path)
     try:
-        load_tokenizer(path)
+        template_ids(load_tokenizer(path))
     except (ValueError, OSError) as error:
         said = " ".join(str(error).split())  # transformers writes several lines
         raise ConfigError(f"--tokenizer {tokenizer.name}: {said}") from None
@@ -94,7 +95,7 @@ def found(tokenizer: NamedTokenizer) -> NamedTokenizer:
 
 def fingerprint(tokenizer: NamedTokenizer) -> str:
     """As a run of a model with this tokenizer has it in `runs`, so that queries can join the two."""
-    return DocumentTokenizer.load(tokenizer.path).fingerprint
+    return default_fingerprint(load_tokenizer(Path(tokenizer.path)))
 
 
 def _from_hub(name: str) -> Path:

@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 
 from jobs.bench import calibration, mixture_worlds
-from jobs.bench.mixture_worlds import ABSENT, PRESENT, MixtureWorld
+from jobs.bench.mixture_worlds import ABSENT, BYTES, PRESENT, MixtureWorld
 from operators.mixtures.em import fit_shares
-from operators.mixtures.em_intervals import Ends, interval_ends
+from operators.mixtures.em_intervals import Ends, document_sums, interval_ends
 
 
-@pytest.mark.parametrize("world", [*PRESENT, ABSENT], ids=lambda world: world.name)
+@pytest.mark.parametrize("world", [*PRESENT, ABSENT, BYTES], ids=lambda world: world.name)
 def test_a_world_has_the_shares_that_it_says(world: MixtureWorld) -> None:
     observations = world._sample(20_000, 0, 0)
     assert observations.n_documents == 20_000
     assert observations.are_documents != world.by_token
-    assert fit_shares(observations).share_K == pytest.approx(world.share, abs=0.02)
+    fit = fit_shares(observations)
+    assert fit.share_K == pytest.approx(world.share, abs=0.02)
+    if world.spread:
+        assert document_sums(observations, fit).shares_of_bytes == pytest.approx(world.share, abs=0.03)
+        assert np.log(observations.bytes_N).std() == pytest.approx(world.spread, abs=0.02)
 
 
 def test_samples_are_the_same_every_time_and_others_under_another_seed() -> None:
@@ -30,7 +34,7 @@ def test_samples_are_the_same_every_time_and_others_under_another_seed() -> None
 def test_intervals_cover_and_shorter_ones_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixture_worlds, "RESAMPLES", 200)
     monkeypatch.setattr(mixture_worlds, "PRESENT", PRESENT[1:2])
-    sound = list(calibration._mixtures(120, 50, 0))
+    sound = list(calibration._mixtures(100, 50, 0))
     assert [check.kind for check in sound] == ["mixture"] * 5 + ["covers"]
     assert all(0.9 <= check.value <= 1 for check in sound)
     assert {check.sample for check in sound} == {"50 in all"}
@@ -40,8 +44,19 @@ def test_intervals_cover_and_shorter_ones_do_not_pass(monkeypatch: pytest.Monkey
         return Ends(share - 0.6 * (share - ends.low_K), share + 0.6 * (ends.high_K - share))
 
     monkeypatch.setattr(mixture_worlds, "interval_ends", shorter)
-    checks = [check for check in calibration._mixtures(120, 50, 0) if check.kind == "mixture"]
+    checks = [check for check in calibration._mixtures(100, 50, 0) if check.kind == "mixture"]
     assert not any(check.is_met for check in checks)
+
+
+def test_shares_of_bytes_by_percentiles_alone_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone(sums: Any, fit: Any, drawn: Any, *, confidence: float, seed: int) -> Ends:
+        return interval_ends(drawn.bytes_RK, drawn.plain_RK, sums.shares_of_bytes, confidence)
+
+    monkeypatch.setattr(mixture_worlds, "RESAMPLES", 200)
+    sound = BYTES.covered(80, 50, 0).mean()
+    monkeypatch.setattr(mixture_worlds, "byte_ends", alone)
+    assert BYTES.covered(80, 50, 0).mean() < sound - 0.015
+    assert sound > 0.92
 
 
 def test_tokens_taken_for_independent_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +65,6 @@ def test_tokens_taken_for_independent_do_not_pass(monkeypatch: pytest.MonkeyPatc
         return type(kept)(kept.logprob_NK, kept.bytes_N, np.arange(len(kept)))
 
     sample = MixtureWorld._sample
-    monkeypatch.setattr(mixture_worlds, "RESAMPLES", 200)
+    monkeypatch.setattr(mixture_worlds, "RESAMPLES", 100)
     monkeypatch.setattr(MixtureWorld, "_sample", free)
-    assert (PRESENT[3].covered(60, 50, 0).mean(axis=0) < 0.9).all()
+    assert (PRESENT[3].covered(20, 50, 0).mean(axis=0) < 0.9).all()

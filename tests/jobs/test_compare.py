@@ -17,11 +17,13 @@ from output import unfolded
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
+from jobs.compare.request import MOST_CORPORA
 from operators.catalog import connect
 from operators.comparison import reading
 from operators.evaluation.multiplicity import holm_adjusted
 from operators.lake import Lake
 from operators.verify import verify
+from schemas.comparisons import COMPARISONS
 
 RUN = "r"
 HOSTILE = "z[red]\n'; drop table x --$x^2$"
@@ -40,8 +42,8 @@ def read(lake: Lake, *arguments: object, name: str = "n") -> dict[str, Any]:
     return found
 
 
-def row(found: dict[str, Any], statistic: str, unit: str, n: int = 0, *, a: str | None = None) -> dict[str, Any]:
-    keys = {"statistic": statistic, "unit": unit, "n": n} | ({} if a is None else {"a": a})
+def row(found: dict[str, Any], statistic: str, unit: str, n: int = 0, **more: str) -> dict[str, Any]:
+    keys = {"statistic": statistic, "unit": unit, "n": n} | more
     (only,) = [each for each in found["comparisons"] if all(each[name] == value for name, value in keys.items())]
     return dict(only)
 
@@ -116,7 +118,7 @@ def test_kl_has_both_directions_and_holm_is_over_all_permutation_tests(whole: di
 def test_depth_is_of_mean_states(whole: dict[str, Any]) -> None:
     def directions(domain: str) -> Any:
         means = [
-            np.asarray(d.states, np.float16).astype(float).mean(axis=0) for d in documents() if d.domain == domain
+            np.asarray(d.states, np.float16)[1:].astype(float).mean(axis=0) for d in documents() if d.domain == domain
         ]  # fmt: skip
         return np.array([mean / np.linalg.norm(mean) for mean in means])
 
@@ -207,7 +209,9 @@ def test_hostile_names_copies_and_few_relabelings(tmp_path: Path) -> None:
     first = written.made(rng, 12, "x", domain="x")
     copies = [written.Text(f"c{i}", each.text, HOSTILE) for i, each in enumerate(first[:4] + first[:2])]
     third = written.made(rng, 9, "q", domain="$q$")
-    nowhere = written.made(rng, 2, "n") + written.made(rng, 1, "single", domain="single")
+    nowhere = written.made(rng, 2, "n")
+    for i in range(MOST_CORPORA):
+        nowhere += written.made(rng, 1, f"single{i}", domain=f"single {i}")
     written.write_run(lake, RUN, [*first, *copies, *third, *nowhere])
     figure = tmp_path / "matrix.svg"
     result = assay("compare", lake.root, "--name", "n", *BY_DOMAIN, *QUICK, "--figure", figure)
@@ -216,7 +220,7 @@ def test_hostile_names_copies_and_few_relabelings(tmp_path: Path) -> None:
     assert "z[red]\\n" in text
     assert "[red]\n" not in result.output
     assert "2 documents without a domain are in no corpus" in text
-    assert "1 values of domain have one document each" in text
+    assert f"{MOST_CORPORA} values of domain have one document each" in text
     assert "4 texts are in" in text
     assert "2 of 6 documents repeat the text of another one" in text
     assert "no adjusted p-value can fall below" in text
@@ -240,7 +244,7 @@ def test_two_corpora_are_drawn_as_bars_and_csv_has_all_rows(shared: Lake, tmp_pa
     assert result.exit_code == 0, result.output
     assert figure.read_bytes().startswith(b"\x89PNG")
     header, *lines = output.read_text(encoding="utf-8").splitlines()
-    assert header.startswith('"a","b","value"')
+    assert header.replace('"', "").split(",") == COMPARISONS.arrow().names
     assert {line.split(",")[0] for line in lines} == {'"x"', '"y"'}
     assert len(lines) == 4 + 4 + 5
 
@@ -252,6 +256,13 @@ def test_long_tables_show_what_is_looked_for_first(shared: Lake, monkeypatch: py
     assert "3 of 13 rows" in result.output
     shown = [line.split()[2] for line in result.output.splitlines() if line.startswith("x  y  ")]
     assert shown[:2] == ["js", "js"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_progress_goes_to_standard_error(shared: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.compare.run.LINE_EVERY", -1.0)
+    result = assay("compare", shared.root, "--name", "lines", *BY_DOMAIN, *QUICK, "--no-depth")
+    assert result.stderr.splitlines() == ["comparing: 0 of 1 pairs"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -270,14 +281,18 @@ def test_other_tokenizers_and_models_are_not_compared_by_ids_or_states(tmp_path:
     lake = Lake(str(tmp_path / "lake"))
     rng = np.random.default_rng(0)
     written.write_run(lake, "one", written.made(rng, 9, "x"), features=("hidden",))
+    config = {"features": ["hidden"], "context": 64, "bos": "always", "prompt_column": "question"}
     written.write_run(
-        lake, "two", written.made(rng, 8, "y"), features=("hidden",), model="model-b", tokenizer="tokenizer-b"
-    )
+        lake, "two", written.made(rng, 8, "y"), features=("hidden",), model="model-b", tokenizer="tokenizer-b",
+        config=config,
+    )  # fmt: skip
     two = ("--corpus", "a=one", "--corpus", "b=two")
     assert "more than one tokenizer" in refused(lake.root, "--name", "n", *two, "--unit", "tokens")
     assert "more than one model" in refused(lake.root, "--name", "n", *two, "--depth")
     found = read(lake, *two)
     assert "more than one model" in found["facts"]["no_depth"]
+    assert any("runs one, two differ in context, bos: " in note for note in found["notes"])
+    assert any("run two has prompts, which are part of its texts" in note for note in found["notes"])
     units = {each["unit"] for each in found["comparisons"]}
     assert not units & {"states", "tokens", "bytes_per_token"}
     assert {p["quantity"] for p in found["profiles"]} >= {"tokens", "bytes_per_token"}
@@ -295,7 +310,8 @@ def test_pieces_of_long_texts_are_compared(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 
     def text(words: int) -> str:
-        return " ".join(f"w{w}" for w in rng.integers(0, words, 9000))
+        """Of 50 KB, in few and long words, so that there are few tokens to write."""
+        return " ".join(f"{(int(w) + 1) * 0x9E3779B97F4A7C15F39CC0605CEDC8:x}" for w in rng.integers(0, words, 1500))
 
     made = [written.Text(f"{d}{i}", text(50 if d == "x" else 5000), d) for d in "xy" for i in range(8)]
     written.write_run(lake, RUN, made)
@@ -335,9 +351,9 @@ def test_a_name_that_is_taken(shared: Lake) -> None:
         (("--corpus", "a=r", "--corpus", "b=r:domain = 'none'"), "'b' has 0"),
         (("--corpus", "a=r", "--corpus", "b=r:(select count(*) from read_text('/etc/passwd')) > 0"), "Permission"),
         (("--run-id", RUN, "--by", "domian"), "did you mean domain?"),
-        (("--run-id", RUN, "--by", "source"), "it has 1 values"),
+        (("--run-id", RUN, "--by", "source"), "1 of its values"),
         ((*BY_DOMAIN, "--group", "x", "--group", "w"), "has domain 'w'"),
-        ((*BY_DOMAIN, "--group", "x"), "it has 1 values"),
+        ((*BY_DOMAIN, "--group", "x"), "1 of its values"),
         ((*BY_DOMAIN, "--statistic", "helinger"), "did you mean hellinger?"),
         ((*BY_DOMAIN, "--ngram", "6"), "expected 1 to 5"),
         ((*BY_DOMAIN, "--confidence", "1"), "--confidence"),
@@ -360,11 +376,45 @@ def test_depth_can_be_demanded_and_more_ngrams_than_can_be_held_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(str(tmp_path / "lake"))
-    written.write_run(lake, RUN, documents())
-    assert "kept no hidden states" in refused(lake.root, "--name", "n", *BY_DOMAIN, "--depth")
+    config = {"model": "m", "input": ["in.jsonl"], "domain_column": "topic", "keep_columns": ["half"]}
+    written.write_run(lake, RUN, documents(), config=config)
+    message = refused(lake.root, "--name", "n", *BY_DOMAIN, "--depth")
+    assert "kept no hidden states" in message
+    assert "--features hidden --domain-column topic --keep-columns half" in message  # what --by needs of the new run
     monkeypatch.setattr("operators.comparison.grams.MOST_CELLS", 10)
     assert "--max-documents" in refused(lake.root, "--name", "n", *BY_DOMAIN)
     assert lake.storage.list("comparisons") == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_not_defined_or_cannot_be_known_is_said(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    made = [
+        written.Text(f"{text}{i}", text, text or "none") for text in ("", "one", "two") for i in range(2 + len(text))
+    ]
+    written.write_run(lake, RUN, made)
+    found = read(lake, *BY_DOMAIN, "--ngram", 1)
+    notes = "\n".join(found["notes"])
+    assert "4 of 21 values: not defined: a corpus has none of these n-grams" in notes
+    assert "2 of 21 values: no interval: leaving out documents does not move it" in notes
+    assert [row(found, "js", "words", 1, a=a, b=b)["value"] for a, b in (("none", "one"), ("one", "two"))] == [None, 1]
+    apart = row(found, "js", "words", 1, a="one", b="two")
+    assert (apart["value_low"], apart["value_high"], apart["confidence"]) == (None, None, None)
+    few = read(lake, "--corpus", f"a={RUN}:domain = 'none'", "--corpus", f"b={RUN}:text = 'one' and doc_id in "
+               f"(select doc_id from documents where text = 'one' order by doc_id limit 2)", name="few")  # fmt: skip
+    assert any("can hardly give a p below 0.33" in note for note in few["notes"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_states_of_unequal_width_are_refused(tmp_path: Path) -> None:
+    """Also where their mean width is that of the first."""
+    lake = Lake(str(tmp_path / "lake"))
+    widths = (4, 3, 5)
+    made = [written.Text(f"{i}", f"text{i % 2}", "xy"[i % 2], states=np.ones((2, widths[i // 2]))) for i in range(6)]
+    written.write_run(lake, RUN, made, features=("hidden",))
+    message = refused(lake.root, "--name", "n", *BY_DOMAIN)
+    assert "hidden states are not all of" in message
+    assert "--no-depth" in message
 
 
 @pytest.mark.usefixtures("quick", "one_thread", "no_catalog")

@@ -88,6 +88,31 @@ def test_series_stand_side_by_side_with_a_legend(tmp_path: Path) -> None:
     assert {"r", "_s"} <= set(texts(path))
 
 
+def test_series_beyond_the_colours_are_hatched_and_a_page_has_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.figures.bars._MOST_BARS", 90)
+    path = tmp_path / "bars.svg"
+    data = [Bar(f"d{i}", 1.0, 0.9, 1.1, f"r{j}") for i in range(40) for j in range(30)]
+    draw_bars(path, data, title="fit", axis="")
+    found = groups(path)
+    styles = [next(found[f"bar-0-{j}"].iter(f"{SVG}path")).get("style", "") for j in range(21)]
+    assert len(set(styles)) == 21
+    assert "fit (the first 3 of 40 names)" in texts(path)
+    height = ElementTree.parse(path).getroot().get("height", "")
+    assert float(height.removesuffix("pt")) / 72 < 10  # inches
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_a_long_title_stays_on_the_page(tmp_path: Path, kind: int) -> None:
+    path, word = tmp_path / "figure.svg", "r" * 128
+    drawn(path, "domain", word)[kind](path)
+    lines = [text for text in texts(path) if text.startswith("rr")]
+    width = float(ElementTree.parse(path).getroot().get("width", "").removesuffix("pt")) / 72
+    assert "".join(lines) == word
+    assert max(map(len, lines)) * 0.083 < width
+
+
 def test_places_without_a_number_are_marked(tmp_path: Path) -> None:
     path = tmp_path / "bars.svg"
     data = [
@@ -175,16 +200,17 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends(tmp_path: Path) -> None:
 # All of them
 
 
-def drawn(path: Path, name: str = "domain") -> list[Callable[[Path], None]]:
+def drawn(path: Path, name: str = "domain", title: str | None = None) -> list[Callable[[Path], None]]:
     """Every kind of figure, with a name in every place that takes one."""
+    title = name if title is None else title
     values = np.random.default_rng(0).random((3, 2))
     names = [f"{name}{i}" for i in range(3)]
     return [
         lambda path: draw_bars(
-            path, [Bar(n, 0.5, 0.1, 0.9, s) for n in names for s in names[:2]], title=name, axis=name
+            path, [Bar(n, 0.5, 0.1, 0.9, s) for n in names for s in names[:2]], title=title, axis=name
         ),
-        lambda path: draw_heatmap(path, values, names, names[:2], title=name, legend=name),
-        lambda path: draw_curves(path, {n: ([0, 1], [1, 2]) for n in names}, title=name, x_axis=name, y_axis=name),
+        lambda path: draw_heatmap(path, values, names, names[:2], title=title, legend=name),
+        lambda path: draw_curves(path, {n: ([0, 1], [1, 2]) for n in names}, title=title, x_axis=name, y_axis=name),
     ]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import labelled
 import numpy as np
 import pyarrow as pa
@@ -17,10 +19,13 @@ from output import unfolded
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
+from jobs.mixture.correlate_fits import fitted_matrix
+from jobs.mixture.correlate_request import read_caps, read_matrix
 from operators.lake import Lake
 from operators.mixtures.correlations import Models, correlations
 from operators.mixtures.projection import project
 from operators.query import query
+from pipelines.config import ConfigError
 
 N, D = 10, 4
 MODELS = [f"m{i}" for i in range(N)]
@@ -159,6 +164,8 @@ def test_few_models_are_said_to_be_few(tmp_path: Path, matrix: Path, errors: Pat
         (("matrix", "m3,web,", "m3,web,-"), [], "it cannot be below 0"),
         (("matrix", "m3,web,", "m3,web,inf #"), [], "expected a number"),
         (("matrix", "m3,web,", ",web,"), [], "has no model or no domain"),
+        (("errors", "model,error", "model,error,error"), [], "expected a CSV or Parquet file"),
+        (("matrix", "domain,bits", "model,bits"), [], "2 columns model; expected a CSV or Parquet file"),
         (None, ["--cap", "wbe=0.2"], "--cap: no domain 'wbe'"),
         (None, ["--cap", "0.2"], "caps sum to 0.8"),
         (None, ["--cap", "web=0"], "caps must be above 0"),
@@ -190,6 +197,43 @@ def test_equal_errors_and_too_few_models_are_refused(tmp_path: Path, matrix: Pat
     assert "2 models have bits per byte and an error; 3 are the fewest" in unfolded(done.output)
 
 
+def test_names_may_hold_newlines_and_be_numbers(tmp_path: Path) -> None:
+    """A file is read in blocks of a megabyte: a name that spans two of them is one name."""
+    columns, names = ("model", "domain", "bits_per_byte"), [f"{i}\n" + "x" * 40_000 for i in range(30)]
+    path = write(tmp_path / "long.csv", columns, [(f"m\n{i}", name, 1.5) for i in range(2) for name in names])
+    assert read_matrix(path) == {(f"m\n{i}", name): 1.5 for i in range(2) for name in names}
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_matrix(path)) == 60
+    assert read_matrix(write(tmp_path / "n.parquet", columns, [(7, 2024, 0.5)])) == {("7", "2024"): 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.csv", b"", "Empty CSV file"),
+        ("header.csv", b"model,domain,bits_per_byte\n", "it has no rows"),
+        ("latin.csv", b"model,domain,bits_per_byte\nm,caf\xe9,1\n", "invalid UTF8"),
+        ("ragged.csv", b"model,domain,bits_per_byte\nm,web\n", "Expected 3 columns, got 2"),
+        ("text.parquet", b"model,domain,bits_per_byte\n", "expected a CSV or Parquet file"),
+    ],
+)
+def test_files_of_something_else_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        read_matrix(tmp_path / name)
+
+
+def test_a_domain_that_is_capped_twice_is_refused(tmp_path: Path) -> None:
+    caps = write(tmp_path / "caps.csv", ("domain", "cap"), [("web", 0.3), ("web", 0.9)])
+    with pytest.raises(ConfigError, match="domain 'web' is there twice"):
+        read_caps(caps, (), ["web", "books"])
+
+
+def test_what_the_product_is_not_is_said(tmp_path: Path, matrix: Path, errors: Path) -> None:
+    done = correlate(tmp_path / "lake", "--matrix", matrix, "--errors", errors, "--name", "a", "--estimator", "product")
+    assert "not centred, as in the paper: 0 is not 'no link'" in unfolded(done.stdout)
+
+
 # From a lake
 
 
@@ -203,11 +247,11 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, run in enumerate(("m0", "m1", "m2", "m3", "m4", "unfitted")):
         changed = [replace(d, logprobs=d.logprobs * (1 + 0.1 * ((3 * i) % 5) * (d.domain == "web"))) for d in documents]
         labelled.write_run(Lake(str(path)), run, changed, features=(), model=run)
-    for run in MODELS[:5]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("operators.catalog.write_catalog", lambda *_: "")
-            done = CliRunner().invoke(app, ["mixture", "fit", str(path), "--run-id", run, "--resamples", "100"])
-        assert done.exit_code == 0, done.output
+    runs = [argument for run in MODELS[:5] for argument in ("--run-id", run)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.mixture.fit.write_catalog", lambda *_: "")
+        done = CliRunner().invoke(app, ["mixture", "fit", str(path), *runs, "--resamples", "100", "--no-vocabulary"])
+    assert done.exit_code == 0, done.output
     return path
 
 
@@ -221,10 +265,30 @@ def test_the_matrix_is_the_lakes_domain_fits(lake: Path, tmp_path: Path) -> None
     for row in found["mixtures"]:
         domain = None if row["component"] == "(no domain)" else row["component"]
         x = np.array([[bpb[f"m{i}", domain]] for i in range(5)])
-        assert row["estimate"] == pytest.approx(correlations(Models(x, y), "sign_cdf")[0])
-    assert max(found["mixtures"], key=lambda row: row["estimate"])["component"] == "web"
+        if domain == "web":
+            assert row["estimate"] == pytest.approx(correlations(Models(x, y), "sign_cdf")[0])
+        else:
+            assert np.ptp(x) == 0
+            assert (row["estimate"], row["share"]) == (None, None)
+            assert row["note"] == "its models do not differ: no estimate"
     job = json.loads((lake / "mixtures" / "mixture=fits" / "job.json").read_text())
     assert sorted(job["states"]) == MODELS[:5]
+
+
+def test_fits_of_runs_that_were_scored_again_or_are_gone_are_refused(lake: Path, tmp_path: Path) -> None:
+    copy = Lake(str(shutil.copytree(lake, tmp_path / "copy")))
+    errors = write(tmp_path / "errors.csv", ("model", "error"), [(f"m{i}", 0.1 * ((3 * i) % 5)) for i in range(4)])
+    for run in ("m1", "m3", "m4"):
+        copy.write_run(run, copy.read_run(run) | {"finished_at": "2026-11-21T00:00:00+00:00"})
+    stale = correlate(Path(copy.root), "--errors", errors, "--name", "stale")
+    assert stale.exit_code == 2, stale.output
+    assert "the domain fit of runs 'm1', 'm3' is of an earlier state" in unfolded(stale.output)
+    assert "--run-id m1 --run-id m3` makes it again" in unfolded(stale.output)
+    (Path(copy.root) / "runs" / "m1.json").unlink()
+    gone = correlate(Path(copy.root), "--errors", errors, "--name", "stale")
+    assert gone.exit_code == 2, gone.output
+    assert "run 'm1' is gone" in unfolded(gone.output)
+    assert not (Path(copy.root) / "mixtures" / "mixture=stale").exists()
 
 
 @pytest.mark.parametrize(
@@ -242,3 +306,17 @@ def test_runs_that_are_not_there_or_not_fitted_are_named(
     done = correlate(lake, "--errors", errors, "--name", "bad", *arguments)
     assert done.exit_code == 2, done.output
     assert message in unfolded(done.output)
+
+
+def test_a_domain_that_is_called_as_those_without_one_is_refused() -> None:
+    rows = [("m0", None, 0.5), ("m0", "(no domain)", 0.7), ("m0", "web", 0.6)]
+    with duckdb.connect() as connection:
+        connection.execute("create table domain_fit (run_id varchar, domain varchar, bits_per_byte double)")
+        connection.execute("alter table domain_fit add column part varchar default 'domain'")
+        connection.execute("alter table domain_fit add column n_bytes bigint default 9")
+        insert = "insert into domain_fit (run_id, domain, bits_per_byte) values (?, ?, ?)"
+        connection.executemany(insert, rows[1:])
+        assert set(fitted_matrix(connection, "lake", ())[0]) == {("m0", "(no domain)"), ("m0", "web")}
+        connection.execute(insert, rows[0])
+        with pytest.raises(ConfigError, match=r"a domain is called \(no domain\)"):
+            fitted_matrix(connection, "lake", ())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import duckdb
 import memorized_runs
 import numpy as np
 import pytest
@@ -51,6 +52,18 @@ def bits(some: Sequence[memorized_runs.Document]) -> float:
     some = [each for each in some if any(value is not None for value in each.logprobs)]
     loss = -sum(value for each in some for value in each.logprobs if value is not None)
     return loss / (math.log(2) * sum(len(each.text.encode()) for each in some))
+
+
+@pytest.fixture
+def real_catalog() -> None:
+    """Asked for by a test that looks at the catalog's file."""
+
+
+@pytest.fixture(autouse=True)
+def without_catalog(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To rebuild the catalog's file takes longer than a fit of so few documents."""
+    if "real_catalog" not in request.fixturenames:
+        monkeypatch.setattr("jobs.mixture.fit.write_catalog", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +107,6 @@ def test_what_is_reported_is_what_is_kept(lake: Lake) -> None:
     assert [(row["token_id"], row["n"]) for row in run["vocabulary"]] == [(r["token_id"], r["n"]) for r in kept[:10]]
     assert sum(row["n"] for row in kept) == rows["all", None]["n_tokens"]
     assert verify(lake) == []
-    assert (Path(lake.root) / "lake.duckdb").is_file()
 
 
 def test_the_view_has_every_model_on_every_domain(lake: Lake) -> None:
@@ -151,9 +163,19 @@ def test_the_page(lake: Lake) -> None:
     page = done.stdout
     assert "\x1b" not in page
     said = unfolded(page)
-    for text in ("run a, model m", "run b, model m", "= all", "= macro", "(no domain)", "vocabulary types",
-                 "bits per byte of runs on domains", "in brackets: intervals at level 0.95, by drawing documents",
-                 "kept: domain_fit/run_id=a/", "next: assay sql"):  # fmt: skip
+    said_here = (
+        "run a, model m",
+        "run b, model m",
+        "= all",
+        "= macro",
+        "(no domain)",
+        "vocabulary types",
+        "bits per byte of runs on domains",
+        "in brackets: intervals at level 0.95, of domains by drawing documents, of types by the spread over documents",
+        "kept: domain_fit/run_id=a/",
+        "next: assay sql",
+    )
+    for text in said_here:
         assert text in said, text
     code = bits([each for each in documents() if each.domain == "code"])
     assert f"{code:.3f} [" in page
@@ -192,10 +214,38 @@ def test_domains_too_small_for_an_interval_are_named(tmp_path: Path) -> None:
     said = "\n".join(found["notes"])
     assert "domain 'lone': too few documents for an interval" in said
     assert "the macro mean has no interval while one of its domains has none (--min-documents)" in said
+    assert "leaves out" not in said
     found = read(lake, "--run-id", "a", "--no-vocabulary", "--min-documents", 2)
     macro = found["runs"][0]["domain_fit"][-1]
     assert macro["bits_per_byte_low"] < macro["bits_per_byte"] < macro["bits_per_byte_high"]
-    assert "macro mean" not in "\n".join(found["notes"])
+    said = "\n".join(found["notes"])
+    assert "the macro mean leaves out the domains of 1 document: too small (--min-documents)" in said
+    assert "has no interval" not in said
+
+
+def test_domains_of_names_that_are_taken_are_told_apart(tmp_path: Path) -> None:
+    lake, long = Lake(str(tmp_path / "lake")), "www." + "x" * 5000 + ".example"
+    names = ("(no domain)", None, "", long)
+    made = [replace(each, domain=names[i % 4]) for i, each in enumerate(documents())]
+    memorized_runs.write_run(lake, "a", made)
+    path = tmp_path / "fit.svg"
+    done = assay("mixture", "fit", lake.root, "--run-id", "a", *QUICK, "--no-vocabulary", "--figure", path)
+    assert done.exit_code == 0, done.output
+    assert max(map(len, done.stdout.splitlines())) < 300
+    written = path.read_text(encoding="utf-8")
+    for name in (">(no domain)<", ">'(no domain)'<", ">''<", ".example<"):
+        assert name in written, name
+
+
+def test_first_tokens_that_have_a_prediction_are_not_missed(tmp_path: Path) -> None:
+    """As after the prefix of a transform, which is no token of the document."""
+    lake, rng = Lake(str(tmp_path / "lake")), np.random.default_rng(0)
+    made = [memorized_runs.document(f"k{i}", rng, [True] * 9) for i in range(3)]
+    memorized_runs.write_run(lake, "a", made, tokenizer={"fingerprint": "t", "bos_prepended": False})
+    found = read(lake, "--run-id", "a", "--no-vocabulary")
+    every = found["runs"][0]["domain_fit"][0]
+    assert every["n_tokens"] == every["n_fed"]
+    assert "prefix token" not in "\n".join(found["notes"])
 
 
 @pytest.mark.parametrize(
@@ -225,6 +275,7 @@ def test_a_run_without_documents(tmp_path: Path) -> None:
     assert (done.exit_code, "nothing to draw" in unfolded(done.output)) == (2, True)
 
 
+@pytest.mark.usefixtures("real_catalog")
 def test_a_run_scored_here(tmp_path: Path) -> None:
     """A model that feeds a prefix token, so every token of the text is scored: the numbers are those of the cards."""
     corpus = tmp_path / "corpus.jsonl"
@@ -237,6 +288,8 @@ def test_a_run_scored_here(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     found = read(lake, "--run-id", "r")
     every = found["runs"][0]["domain_fit"][0]
+    with duckdb.connect(str(tmp_path / "lake" / "lake.duckdb"), read_only=True) as catalog:
+        assert catalog.execute("select count(*) from model_domain").fetchall() == [(4,)]
     assert "prefix token" not in "\n".join(found["notes"])
     assert every["n_bytes"] == sum(len(str(record["text"]).encode()) for record in records)
     assert every["n_fed"] == every["n_tokens"] + len(records)
@@ -269,7 +322,7 @@ def test_a_lake_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         (("--run-id", "none"), "no run 'none' in"),
         (("--run-id", "a", "--confidence", "1.5", "--resamples", "7"), "--confidence 1.5: expected a level"),
-        (("--run-id", "a", "--resamples", "7"), "--resamples 7: expected 100 or more, or 0"),
+        (("--run-id", "a", "--resamples", "7"), "--resamples 7: expected 100 to 20000, or 0"),
         (("--run-id", "a", "--figure", "fit.pdf"), "expected a name that ends in .svg or .png"),
         (("--run-id", "a", "--figure", "no/such/fit.svg"), "there is no folder"),
         (("--run-id", "a", "--output", "fit.csv", "--format", "json"), "leave one of them out"),

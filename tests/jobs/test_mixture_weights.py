@@ -6,9 +6,11 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import runs
 import small
@@ -17,9 +19,13 @@ from output import unfolded
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
+from jobs.mixture.weights_fit import estimate
+from jobs.mixture.weights_request import Component, WeightsOptions, check_request
 from operators.lake import Lake
+from operators.mixtures.em import Observations
 from operators.query import query
 from operators.verify import verify
+from pipelines.config import ConfigError
 
 COUNTS = {"velar": 60, "nasal": 30, "rolled": 10}
 LANGUAGES = tuple(COUNTS)
@@ -188,6 +194,17 @@ def test_two_runs_of_one_model_are_not_told_apart_and_few_documents_are_said(lak
     assert all("of 10 documents: too few" in row["note"] for row in few["fits"][0]["components"])
 
 
+def test_a_component_of_one_long_document_says_so() -> None:
+    logprob_DK = np.where(np.eye(2)[[0] * 30 + [1] * 20] > 0, 0.0, -800.0)
+    options = WeightsOptions("lake", [Component("a", "a"), Component("b", "b")], "name")
+    for longest, said in ((1.0, None), (1000.0, "its bytes are those of a few documents (1.0 of one length")):
+        bytes_D = np.r_[np.ones(49), longest]
+        observations = Observations.of_documents(logprob_DK, bytes_D)
+        a, b = estimate(options, "document", observations, np.arange(50)).rows
+        assert a["note"] is None
+        assert b["note"] == said or b["note"].startswith(said)
+
+
 def test_csv_is_the_rows_that_are_kept(lake: Path, tmp_path: Path) -> None:
     output = tmp_path / "shares.csv"
     done = weights(lake, *COMPONENTS, "--name", "csv", "--output", output)
@@ -216,6 +233,10 @@ def test_a_hostile_name_of_a_component_is_kept_and_printed_harmless(lake: Path, 
         (["--reference", "velar-run", "--reference", "velar-run"], "'velar-run' is given twice"),
         (["--component", "x=velar-run", "--component", "x=nasal-run"], "'x' is given twice"),
         (["--component", "velar-run", "--reference", "nasal-run"], "--component 'velar-run': expected NAME=RUN"),
+        (["--component", " =velar-run", "--reference", "nasal-run"], "--component ' =velar-run': expected NAME=RUN"),
+        (["--component", "x= ", "--reference", "nasal-run"], "--component 'x= ': expected NAME=RUN"),
+        (["--component", "x=y=", "--reference", "nasal-run"], "--component 'x=y=': expected NAME=RUN"),
+        ([*COMPONENTS, "--confidence", "0.9", "--resamples", "199"], "give 200 or more"),
         (["--reference", "velar-run", "--reference", "nowhere"], "no run 'nowhere' in"),
         (["--reference", "velar-run", "--reference", "half-run"], "half-run is interrupted, not finished"),
         (
@@ -237,6 +258,14 @@ def test_what_makes_no_sense_is_refused(lake: Path, arguments: list[str], said: 
     assert done.exit_code == 2, done.output
     assert said in unfolded(done.output)
     assert not (lake / "mixtures" / "mixture=refused").exists()
+
+
+@pytest.mark.parametrize(("confidence", "resamples"), [(0.8, 100), (0.9, 200), (0.95, 400), (0.99, 2000)])
+def test_as_many_resamples_as_are_asked_for_are_enough(confidence: float, resamples: int) -> None:
+    options = WeightsOptions("lake", (), "name", confidence=confidence, resamples=resamples)
+    check_request(options)
+    with pytest.raises(ConfigError, match=f"give {resamples:,} or more"):
+        check_request(replace(options, resamples=resamples - 1))
 
 
 def test_where_there_is_no_lake(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import small
 from output import unfolded
+from tokenizers import Tokenizer, models
 from typer.testing import CliRunner
 
 from jobs.cli import app
@@ -162,6 +163,35 @@ def test_every_statistic_has_a_table_to_stand_in() -> None:
 )
 def test_values_are_said_with_their_intervals(row: dict[str, Any], text: str) -> None:
     assert said(row) == text
+
+
+@pytest.mark.usefixtures("no_catalog")
+def test_values_that_have_no_interval_are_counted(source: Path, tmp_path: Path) -> None:
+    done = assay(*flags(source, tmp_path / "lake", "--output", tmp_path / "rows.json"))
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "rows.json").read_text())
+    without = [row for row in found["rows"] if row["value"] is not None and row["value_low"] is None]
+    n = sum(STATISTICS[row["statistic"]].interval for row in without)
+    assert 0 < n < len(without)
+    assert any("of fewer than 200 documents cover less" in note for note in found["notes"])
+    assert any(f"{n} values have no interval: " in note for note in found["notes"])
+    assert all(row["confidence"] is None for row in without)
+    assert all(
+        row["value_low"] <= row["value"] <= row["value_high"] for row in found["rows"] if row["value_low"] is not None
+    )
+
+
+@pytest.mark.usefixtures("no_catalog")
+def test_domains_that_a_tokenizer_cannot_write_are_named(source: Path, tmp_path: Path) -> None:
+    letters = Tokenizer(models.BPE(vocab={"?": 0, "a": 1, " ": 2}, merges=[], unk_token="?"))
+    letters.save(str(tmp_path / "a.json"))
+    lines = [{"text": "a a a", "lang": "x"}, {"text": "b a", "lang": HOSTILE}] * 50
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = assay(*flags(source, tmp_path / "lake", "--domain-column", "lang", "--format", "csv"),
+                 "--tokenizer", tmp_path / "a.json", "--input", tmp_path / "texts.jsonl")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (line,) = [line for line in done.stderr.splitlines() if "unknown ones" in line]
+    assert line.startswith("warning: a: more than 10 % of the tokens are unknown ones in [red]x\\x1b[31m\\nla, en: its")
 
 
 def test_names_are_cut_to_one_line() -> None:

@@ -229,6 +229,20 @@ def test_few_models_have_no_interval_and_caps_of_what_is_left_must_suffice() -> 
         correlate(matrix_of(x, y), "sign_cdf", options(3))
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_domain_on_which_models_do_not_differ_has_no_estimate_and_no_share(estimator: Estimator) -> None:
+    x, y = drawn(12, 3, tied=False)
+    x[:, 1] = 0.1
+    x[:, 0] = 2 - y  # all but the worst that there can be: below the 0 of a domain that says nothing
+    x[[2, 5], 0] = x[[5, 2], 0]
+    found = correlate(matrix_of(x, y), estimator, options(3))
+    for numbers in (found.estimate, found.low, found.p_value, found.p_adjusted, found.shares["linear"].value):
+        assert np.isnan(numbers).tolist() == [False, True, False]
+    x[:, ::2] = 0.1
+    with pytest.raises(ValueError, match="that differ"):
+        correlate(matrix_of(x, y), estimator, options(3))
+
+
 def test_models_must_have_all_their_numbers() -> None:
     with pytest.raises(ValueError, match="finite"):
         Models(np.array([[np.nan]]), np.array([0.5]))

@@ -100,7 +100,11 @@ def from_byte(document: Document, start: int) -> float:
     return sum(p for p, end in zip(document.logprobs, ends, strict=True) if p is not None and end > start)
 
 
-def test_runs_that_predict_different_bytes_are_cut_where_all_begin(lake: Lake) -> None:
+@pytest.mark.parametrize("slice_tokens", [20, 2_000_000])
+def test_runs_that_predict_different_bytes_are_cut_where_all_begin(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, slice_tokens: int
+) -> None:
+    monkeypatch.setattr(em_read, "SLICE_TOKENS", slice_tokens)
     a, b, c = scored(KEYS, 1, bos=True), scored(KEYS, 2, bos=False), scored(KEYS, 3, bos=False)
     write(lake, a=a, b=b, c=c)
     with reading(lake.root) as connection:
@@ -135,6 +139,8 @@ def test_a_token_behind_every_text_is_left_out_where_tokenizers_differ(lake: Lak
     with reading(lake.root) as connection:
         apart = read_totals(connection, ["a", "b"], cut=False, tokenizers=["x", "y"])
         alike = read_totals(connection, ["a", "b"], cut=False, tokenizers=["x", "x"])
+        unknown = read_totals(connection, ["a", "b"], cut=False, tokenizers=[None, None])
+    assert (unknown.logprob_DK == apart.logprob_DK).all()
     assert alike.logprob_DK[:, 0] == pytest.approx(apart.logprob_DK[:, 0] - 7.0)
     assert alike.logprob_DK[:, 1] == pytest.approx(apart.logprob_DK[:, 1])
 

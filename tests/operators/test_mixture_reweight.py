@@ -12,7 +12,7 @@ import reweighted
 import torch
 
 from operators.evaluation.run_scores import reading
-from operators.mixtures import reweight_losses
+from operators.mixtures import reweight_estimates, reweight_losses
 from operators.mixtures.reweight import doremi_path
 from operators.mixtures.reweight_estimates import (
     DoremiEstimate,
@@ -67,6 +67,17 @@ def doremi(connection: Any, *proxies: str, by: str = "domain", **more: Any) -> t
 def selective(connection: Any, keep: float = 0.6) -> tuple[tuple[str, ...], SelectiveEstimate]:
     components = read_components(connection, "early")
     return components.names, selective_estimate(connection, "early", "ref", components, keep, Resampling(200))
+
+
+def selected_of(
+    monkeypatch: pytest.MonkeyPatch, domains: Any, documents: Any, excess: Any, keep: float
+) -> SelectiveEstimate:
+    """Of tokens that are given: the domain of each document, the document and the excess of each token."""
+    monkeypatch.setattr(reweight_estimates, "ranges", lambda *_: [(0, 1)])
+    monkeypatch.setattr(reweight_estimates, "documents_of", lambda *_: (np.arange(domains.size), domains))
+    monkeypatch.setattr(reweight_estimates, "token_excesses", lambda *_: (documents, excess))
+    components = reweight_losses.Components(tuple(f"d{i}" for i in range(domains.max() + 1)), "domain", "domain")
+    return selective_estimate(None, "t", "r", components, keep, Resampling(200))  # type: ignore[arg-type]
 
 
 # The update
@@ -179,6 +190,19 @@ def test_keeping_all_selects_all(connection: Any) -> None:
     _, found = selective(connection, keep=1.0)
     assert found.kept == 1
     assert found.selected.value == pytest.approx(np.ones(5))
+    assert np.isnan(found.selected.low).all()  # 1 whatever is drawn
+    assert np.isnan(found.share.low).sum() == 1  # of the one document
+
+
+def test_what_no_resample_changes_has_no_interval(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, itself = doremi(connection, "sparse")  # as the reference is: every excess is 0
+    assert (itself.mean_score.value[np.isfinite(itself.mean_score.value)] == 0).all()
+    assert np.isnan(itself.mean_score.low).all()
+    far_below = np.repeat([0.0, -9.0], [60, 20])  # of one token each: the second domain is never selected
+    found = selected_of(monkeypatch, np.repeat([0, 1], [60, 20]), np.arange(80), far_below + np.linspace(0, 1, 80), 0.3)
+    assert found.selected.value.tolist() == [0.4, 0]
+    assert np.isnan(found.selected.low).tolist() == [False, True]
+    assert np.isnan(found.share.low).all()
 
 
 def test_other_tokens_at_one_place_are_refused(connection: Any) -> None:
@@ -210,7 +234,8 @@ def test_the_quantile_is_numpys_whatever_the_ties(size: int, digits: int | None)
             counts = np.bincount(bins.of(excess), minlength=bins.size).astype(float)
             assert counts[bins.atom :].sum() == chosen
             assert counts[bins.atom] == (excess == atom).sum()
-            assert cut_at(counts[None], keep, bins.atom).selected(counts[None])[0] == pytest.approx(chosen, abs=1)
+            cut = cut_at(counts[None], keep, bins.tied(kept))
+            assert cut.selected(counts[None])[0] == pytest.approx(chosen, abs=1)
 
 
 def test_without_a_token_there_is_nothing_to_select() -> None:
@@ -226,6 +251,7 @@ def test_resampled_thresholds_are_those_of_the_resampled_tokens() -> None:
     with ExcessFile() as kept:
         kept.add(document, excess)
         bins = make_bins(kept, 0.4, kept.quantile(0.4)[1])
+        is_tied = bins.tied(kept)
     for _ in range(20):
         times = np.bincount(rng.integers(0, 60, 60), minlength=60)[document]
         tokens = np.repeat(excess, times)
@@ -233,10 +259,39 @@ def test_resampled_thresholds_are_those_of_the_resampled_tokens() -> None:
         chosen = tokens >= np.quantile(tokens, 0.4)
         everything = np.bincount(bins.of(tokens), minlength=bins.size).astype(float)
         of_first = np.bincount(bins.of(tokens[first]), minlength=bins.size).astype(float)
-        cut = cut_at(everything[None], 0.6, bins.atom)
+        cut = cut_at(everything[None], 0.6, is_tied)
         most = int(times.max())  # a token that is drawn so often ties with itself
         assert cut.selected(everything[None])[0] == pytest.approx(chosen.sum(), abs=most)
         assert cut.selected(of_first[None])[0] == pytest.approx(chosen[first].sum(), abs=12)
+
+
+def test_a_resampled_threshold_that_falls_on_another_tie_selects_all_of_it() -> None:
+    """As log-probs of compact precision do: all values are on a grid."""
+    rng = np.random.default_rng(0)
+    excess, document = np.round(16 * rng.normal(0.1, 1, 6000)) / 16, np.repeat(np.arange(60), 100)
+    with ExcessFile() as kept:
+        kept.add(document, excess)
+        _, atom = kept.quantile(0.4)
+        bins = make_bins(kept, 0.4, atom)
+        is_tied = bins.tied(kept)
+    assert is_tied[bins.atom]
+    thresholds = set()
+    for _ in range(20):
+        times = np.bincount(rng.integers(0, 60, 60), minlength=60)[document]
+        tokens = np.repeat(excess, times)
+        threshold = np.quantile(tokens, 0.4)
+        thresholds.add(float(threshold))
+        counts = np.bincount(bins.of(tokens), minlength=bins.size).astype(float)
+        assert cut_at(counts[None], 0.6, is_tied).selected(counts[None])[0] == (tokens >= threshold).sum()
+    assert len(thresholds) > 1
+
+
+def test_a_share_that_no_double_is_keeps_the_tokens_that_tie_with_its_threshold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """1 - 0.7 is above 0.3, and of eleven tokens 0.3 is the fourth's place: eight are at or above it."""
+    found = selected_of(monkeypatch, np.zeros(2, dtype=np.intp), np.arange(11) % 2, np.arange(11.0), 0.7)
+    assert (found.n_selected_D.tolist(), found.threshold) == ([8], 3.0)
 
 
 # Groups of documents

@@ -179,6 +179,14 @@ def test_losses_too_large_for_a_number_are_none() -> None:
     assert row["bits_per_byte"] == pytest.approx(3e6 / 8 / LN2)
 
 
+def test_a_domain_of_too_large_a_perplexity_stays_in_the_macro_mean() -> None:
+    blocks = [Block("a", np.array([[1e6, 1, 1, 4, 1]])), Block("b", np.array([[2.0, 1, 1, 4, 1]]))]
+    rows = by_domain(domain_fit(blocks, FitSettings(resamples=0)))
+    macro = rows["macro", None]
+    assert macro["bits_per_byte"] == pytest.approx((1e6 + 2) / 8 / LN2)
+    assert (macro["perplexity"], macro["n_documents"]) == (None, 2)
+
+
 # Intervals
 
 
@@ -288,6 +296,15 @@ def test_a_higher_level_gives_wider_intervals() -> None:
     assert widths == sorted(set(widths))
 
 
+def test_a_level_that_the_samples_cannot_tell_is_refused() -> None:
+    """The largest of 1000 covers at 0.999: an interval of 0.9999 would not be one."""
+    with pytest.raises(ValueError, match=r"--confidence 0.9999: 1,000 samples say nothing of a level above 0.999: "):
+        FitSettings(0.9999, 1000)
+    FitSettings(0.9999, 10_000)
+    FitSettings(0.99, 100)
+    FitSettings(0.9999, 0)
+
+
 # Parts
 
 
@@ -343,6 +360,8 @@ def test_samples_that_say_nothing_leave_no_interval() -> None:
 def test_settings_and_domains_that_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"--confidence 1.*--resamples 50.*--min-documents 0.*--seed -1"):
         FitSettings(1.0, 50, -1, 0)
+    with pytest.raises(ValueError, match=r"--resamples 20001: expected 100 to 20000"):
+        FitSettings(resamples=20_001)
     monkeypatch.setattr(fit_module, "MOST_DOMAINS", 2)
     with pytest.raises(TooManyDomainsError, match="more than 2 domains"):
         domain_fit([Block(name, corpus(1)) for name in "abc"], QUICK)

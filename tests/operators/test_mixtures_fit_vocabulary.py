@@ -119,6 +119,17 @@ def test_losses_that_are_nothing_or_alike() -> None:
     assert certain["loss_share"] == 0
 
 
+def test_an_infinite_loss_leaves_shares_without_a_number() -> None:
+    """`verify` reports such tokens; their types are still told apart."""
+    types = Types()
+    types.add(np.array([0, 1]), document_sums(np.array([0, 0, 1, 1]), np.array([math.inf, 1, 1, 2]), np.ones(4)))
+    table = rows(types, 0.95)
+    assert VOCABULARY_FIT.validate(table) == []
+    endless, finite = table.to_pylist()
+    assert (endless["mean_loss"], endless["mean_loss_low"], endless["loss_share"]) == (math.inf, None, None)
+    assert (finite["mean_loss"], finite["loss_share"]) == (1.5, None)
+
+
 def test_a_type_is_spelt_as_its_first_occurrence_is(lake: Lake) -> None:
     """In the order of the parts and in them of documents; NULL for half a character and for no byte."""
     by_id = {}

@@ -123,8 +123,10 @@ def test_a_name_is_refused_before_the_work(lake: Lake, name: str, overwrite: str
     [
         ({"mixture_posteriors": posteriors(0.5)}, "given were mixture_posteriors"),
         ({"mixtures": mixtures(SHARES), "comparisons": mixtures(SHARES)}, "given were mixtures, comparisons"),
-        ({"mixtures": mixtures(SHARES).drop_columns(["note"])}, "missing .'note'"),
+        ({"mixtures": mixtures(SHARES).drop_columns(["unit"])}, "missing .'unit'"),
+        ({"mixtures": mixtures(SHARES).append_column("notes", pa.array(["", ""]))}, "unknown .'notes'"),
         ({"mixtures": mixtures({"fiction": 1.5})}, "1.5 is above 1"),
+        ({"mixtures": mixtures(SHARES, estimate=float("nan"))}, "mixtures.estimate: NaN"),
         ({"mixtures": mixtures({"fiction": 1.0}, n=None)}, "1 nulls in a column declared NOT NULL"),
         ({"mixtures": pa.concat_tables([mixtures(SHARES)] * 2)}, "two rows of one key"),
     ],
@@ -133,6 +135,36 @@ def test_unsound_rows_are_refused_and_nothing_is_written(lake: Lake, tables: Any
     with pytest.raises(ValueError, match=message):
         keep_result(lake, MIXTURE, "books", tables, settings={})
     assert lake.storage.list("mixtures") == []
+
+
+def test_a_column_that_may_be_null_may_be_left_out(lake: Lake) -> None:
+    keep_result(lake, MIXTURE, "books", {"mixtures": mixtures(SHARES).drop_columns(["note"])}, settings={})
+    with connect(lake.root) as connection:
+        assert connection.sql("select note from mixtures").fetchall() == [(None,), (None,)]
+    assert verify(lake) == []
+
+
+@pytest.mark.parametrize("setting", ["\ud800", float("nan"), {1, 2}])
+def test_settings_that_cannot_be_written_leave_what_was_there(lake: Lake, setting: Any) -> None:
+    keep(lake)
+    with pytest.raises((ValueError, TypeError)):
+        keep_result(lake, MIXTURE, "books", {"mixtures": mixtures({"code": 1.0})}, settings={"where": setting})
+    assert verify(lake) == []
+    assert json.loads(lake.storage.read(result_job_path(MIXTURE, "books")))["rows"]["mixtures"] == 2
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_rows_of_one_key_are_found_wherever_they_stand(lake: Lake, n: int) -> None:
+    rows = _table(MIXTURE_POSTERIORS, [
+        {"method": "em_document", "doc_id": i, "component": name, "posterior": 0.5}
+        for i in range(n) for name in ("code", "fiction")
+    ])  # fmt: skip
+    tables = {"mixtures": mixtures(SHARES), "mixture_posteriors": rows}
+    keep_result(lake, MIXTURE, "books", tables, settings={})
+    for i in range(len(rows)):
+        twice = {**tables, "mixture_posteriors": pa.concat_tables([rows.slice(i, 1), rows])}
+        with pytest.raises(ValueError, match="two rows of one key"):
+            keep_result(lake, MIXTURE, "books", twice, settings={})
 
 
 def test_a_table_of_another_kind_has_no_place_in_it() -> None:

@@ -124,6 +124,16 @@ def test_what_is_wrong_is_found(
     assert {fault.where for fault in faults} == {str(path_of(lake, TABLES[table]).relative_to(lake.root))}
 
 
+def test_an_infinite_loss_is_no_fault_of_the_fit(lake: Lake) -> None:
+    def endless(rows: pa.Table) -> pa.Table:
+        for name, value in (("bits_per_byte", np.inf), ("bits_per_byte_low", None), ("bits_per_byte_high", None)):
+            rows = at(name, 1, value)(rows)
+        return rows
+
+    spoil(lake, DOMAIN_FIT, endless)
+    assert verify(lake) == []
+
+
 def test_fits_of_a_run_as_it_was_before_are_stale(lake: Lake) -> None:
     lake.write_run(RUN, {**lake.read_run(RUN), "finished_at": "2026-11-22T00:00:00+00:00"})
     faults = verify(lake)

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 import small
 from stopping import Failing
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from operators.catalog import connect
 from operators.lake import Lake
 from operators.results import ResultError
+from operators.tokenize import DocumentTokenizer
 from operators.verify import verify
 from pipelines import tally, units
 from pipelines.config import ConfigError
@@ -147,11 +148,9 @@ def test_premiums_are_those_of_a_join(folder: Path, tmp_path: Path) -> None:
     assert all(row["value_low"] < row["value"] < row["value_high"] for row in rows)
 
 
-def test_the_fingerprint_is_that_of_runs(folder: Path, model_folder: Path, tmp_path: Path) -> None:
-    from operators.tokenize import DocumentTokenizer
-
-    found = profile(folder, tmp_path, tokenizer=[str(model_folder)])
-    assert set(found.rows["tokenizer_fingerprint"].to_pylist()) == {DocumentTokenizer.load(model_folder).fingerprint}
+def test_the_fingerprint_is_that_of_runs(folder: Path, tmp_path: Path) -> None:
+    found = profile(folder, tmp_path, tokenizer=[str(folder / "bpe")])
+    assert set(found.rows["tokenizer_fingerprint"].to_pylist()) == {DocumentTokenizer.load(folder / "bpe").fingerprint}
 
 
 @pytest.mark.cluster
@@ -271,6 +270,32 @@ def test_names_are_those_of_folders_and_files(folder: Path, tmp_path: Path) -> N
     assert default_name(str(folder / "bpe" / "tokenizer.json")) == "bpe"
     assert default_name(str(folder / "letters.json")) == "letters"
     assert default_name("openai-community/gpt2") == "openai-community/gpt2"
+
+
+def test_a_tokenizer_that_repeats_texts_is_refused(folder: Path, tmp_path: Path) -> None:
+    twice = small.make_tokenizer(bos=False)
+    twice.post_processor = processors.TemplateProcessing(single="$A $A")  # also without special tokens
+    twice.save(str(tmp_path / "twice.json"))
+    with pytest.raises(ConfigError, match=r"--tokenizer twice: .* yields a text 2 times"):
+        plan_tokenizers(job(folder, tmp_path / "lake", tokenizer=[str(tmp_path / "twice.json")]))
+
+
+def test_settings_beside_a_tokenizer_are_not_read(folder: Path, tmp_path: Path) -> None:
+    small.make_tokenizer(bos=True).save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text("no json")
+    both = plan_tokenizers(job(folder, tmp_path / "lake", tokenizer=[str(folder / "bpe"), f"b={tmp_path}"]))
+    assert both.same == [["bpe", "b"]]
+
+
+def test_a_domain_without_a_name_is_not_that_of_documents_without_one(folder: Path, tmp_path: Path) -> None:
+    lines = [{"text": f"words {i}", "lang": (None, "", "x")[i % 3]} for i in range(30)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:11]))
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[11:]))
+    found = profile(folder, tmp_path / "lake", input=str(tmp_path / "*.jsonl"))
+    rows = [row for row in found.rows.to_pylist() if row["statistic"] == "fertility" and row["tokenizer"] == "bpe"]
+    assert {(row["part"], row["domain"]): row["n"] for row in rows} == {
+        ("all", None): 30, ("domain", None): 10, ("domain", ""): 10, ("domain", "x"): 10,
+    }  # fmt: skip
 
 
 def test_one_tokenizer_under_two_names_is_noticed(folder: Path, tmp_path: Path) -> None:

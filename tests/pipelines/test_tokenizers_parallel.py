@@ -101,3 +101,17 @@ def test_without_any_pair_there_is_an_empty_table() -> None:
     assert (len(found.aligned), found.texts, found.ambiguous, found.unpaired) == (0, {}, 0, 1)
     with Aligner(NAMES, GROUPS) as aligner:
         assert len(aligner.paired("en").aligned) == 0
+
+
+def test_sums_of_ratios_are_the_same_in_any_order() -> None:
+    """To the bit: units come in any order, and the engine that adds them up has several threads."""
+    texts: list[Text] = [(f"id {i}", "en", 3 + i % 91) for i in range(3000)]
+    texts += [(f"id {i}", "de", 1 + i % 97) for i in range(3000)]
+    one, other = paired(texts, "en", 500), paired(texts[::-1], "en", 700)
+    assert one.aligned == other.aligned
+
+
+def test_the_seed_draws_the_groups_of_ids() -> None:
+    texts: list[Text] = [(f"id {i}", "en", 1) for i in range(100)]
+    zero, one = (text_rows(block(texts), np.arange(100), np.ones((1, 100), np.int64), "id", seed) for seed in (0, 1))
+    assert len(set(zero["id"].to_pylist()) | set(one["id"].to_pylist())) == 200

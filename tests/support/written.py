@@ -53,6 +53,7 @@ def made(
         states = rng.standard_normal((drawn.size + 1, width))
         states[:, 0] += 2.0
         states[:, 1] += shift
+        states[0] = 40.0  # as that of a token put in front: the same in every document, and long
         text = " ".join(f"word{w}" for w in drawn)
         documents.append(Text(f"{prefix}{i}", text, domain, {"half": "ab"[i % 2]}, states))
     return documents

@@ -8,8 +8,9 @@
     changelogs    of system packages
     web           .html, .js and .css of system packages
 
-A document is a file, or all messages of a program in a language. Which sources there are depends on the machine; the
-report names them, with their bytes.
+A document is at most `_DOCUMENT` characters of a file, or of the messages of a program in a language: pieces so small
+are many even of a source that has few files, so that both halves of a source are of one kind and its share means one
+thing. Which sources there are depends on the machine; the report names them, with their bytes.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipelines.mixture.sample import pieces
+
 _SHARE = Path("/usr/share")
 _DOCSTRING = re.compile(r'"""(.+?)"""', re.DOTALL)
 _LONGEST = 200_000  # bytes of a file: longer ones are data, not text
-_SHORTEST = 400  # characters of a document
+_SHORTEST, _DOCUMENT = 400, 4096  # characters of a document
 _LANGUAGES = {"german": "de", "french": "fr", "russian": "ru", "chinese": "zh_CN", "japanese": "ja", "spanish": "es"}
 
 
@@ -115,10 +118,10 @@ def gather(name: str, n_bytes: int) -> list[str]:
     """Documents of a source, each once, until there are `n_bytes` of UTF-8 or no more."""
     found: dict[str, None] = {}
     held = 0
-    for text in SOURCES[name]():
-        if len(text) >= _SHORTEST and text not in found:
-            found[text] = None
-            held += len(text.encode())
+    for piece in (piece for text in SOURCES[name]() for piece in pieces(text, _DOCUMENT)):
+        if len(piece) >= _SHORTEST and piece not in found:
+            found[piece] = None
+            held += len(piece.encode())
         if held >= n_bytes:
             break
     return list(found)

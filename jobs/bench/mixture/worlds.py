@@ -82,18 +82,23 @@ def made_up(n_sources: int, size: int, seed: int) -> World:
 
 
 def real(n_sources: int, size: int, seed: int) -> World:
-    """The sources that this machine has most of, made-up languages where there are too few.
+    """The first sources that this machine has enough of, made-up languages where there are too few.
 
     A source that is short of text has a smaller share than was drawn for it: the truth is what was taken.
     """
     dice = random.Random(f"world {seed}")
-    held = {name: gather(name, size) for name in SOURCES}
-    least = size // (20 * n_sources)
-    chosen = {name: documents for name, documents in held.items() if n_bytes(documents) >= least}
-    chosen = dict(list(chosen.items())[:n_sources])
-    for number in range(n_sources - len(chosen)):
-        chosen[f"language-{number}"] = list(Language(number).documents(dice, size))
     shares = random_shares(n_sources, dice)
+    least = size // (20 * n_sources)
+    wanted = [int(2.2 * size * max(share, 1 / n_sources)) for share in shares]  # two halves, not of the same size
+    chosen: dict[str, list[str]] = {}
+    for name in SOURCES:
+        if len(chosen) == n_sources:
+            break
+        documents = gather(name, wanted[len(chosen)])
+        if n_bytes(documents) >= least:
+            chosen[name] = documents
+    for number in range(n_sources - len(chosen)):
+        chosen[f"language-{number}"] = list(Language(number).documents(dice, wanted[len(chosen)]))
     training, candidates = {}, {}
     for (name, documents), share in zip(chosen.items(), shares, strict=True):
         halves = _dealt(documents, dice)

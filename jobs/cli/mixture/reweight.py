@@ -12,7 +12,7 @@ from jobs.cli.mixture.app import mixture
 
 By = Annotated[str, typer.Option(help="domain, or a column that the run kept.", metavar="COLUMN")]
 Confidence = Annotated[float, typer.Option(help="Level of the intervals.", min=0.5, max=0.999)]
-Resamples = Annotated[int, typer.Option(help="Bootstrap samples of documents.", min=100, max=100_000)]
+Resamples = Annotated[int, typer.Option(help="Bootstrap samples of documents.", min=100, max=10_000)]
 Seed = Annotated[int, typer.Option(help="Of the samples.", min=0)]
 ToFile = Annotated[Path | None, typer.Option(help="Write to this file instead.")]
 ReferenceRun = Annotated[

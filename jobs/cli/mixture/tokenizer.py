@@ -48,6 +48,13 @@ def tokenizer(
     sample: Annotated[
         str | None, typer.Option(help="Text of each corpus that is counted, drawn by document (default: 100MB).")
     ] = None,
+    training_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Text the tokenizer was trained on, where known, as 300GB: for intervals and misfit "
+            "(default: as much as all samples)."
+        ),
+    ] = None,
     corpora_format: InputFormat = None,
     text_column: TextColumn = None,
     text_template: TextTemplate = None,

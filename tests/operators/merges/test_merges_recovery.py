@@ -15,13 +15,13 @@ from operators.merges import infer_from_words, parse_bpe, word_counts
 @pytest.mark.slow
 def test_intervals_cover_the_truth_at_their_level() -> None:
     held = []
-    for seed in range(300, 316):
+    for seed in range(300, 309):
         made = languages.world(seed, 3 + seed % 4, trained_on=300_000, merges=400)
-        inference, sampled = infer_from_words(made.bpe, made.words, resamples=40)
+        inference, sampled = infer_from_words(made.bpe, made.words, resamples=30)
         assert np.abs(inference.byte_share - made.truth).mean() < 0.02
         assert not sampled.is_misfit
         held += ((sampled.byte_low <= made.truth) & (made.truth <= sampled.byte_high)).tolist()
-    assert np.mean(held) >= 0.86  # 72 shares: 0.95 less three and a half standard errors
+    assert np.mean(held) >= 0.82  # some 40 shares: 0.95 less three and a half standard errors
 
 
 def pieces(paths: list[Path], size: int = 500, most: int = 3600) -> list[str]:

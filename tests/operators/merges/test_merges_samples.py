@@ -37,7 +37,7 @@ def test_smaller_samples_have_wider_intervals(world: languages.World) -> None:
     words = {name: world.sample(place, 20_000) for place, name in enumerate(world.words)}
     _, small = infer_from_words(world.bpe, words, resamples=20)
     _, large = infer_from_words(world.bpe, world.words, resamples=20)
-    _, known = infer_from_words(world.bpe, world.words, resamples=20, training_ratio=0)
+    _, known = infer_from_words(world.bpe, world.words, resamples=20, training_bytes=float("inf"))
     widths = [float((each.byte_high - each.byte_low).sum()) for each in (small, large, known)]
     assert widths[0] > 1.5 * widths[1]
     assert widths[1] > 1.1 * widths[2]
@@ -50,6 +50,16 @@ def test_a_missing_corpus_is_reported(world: languages.World) -> None:
     assert sampled.misfit > 5
     assert sampled.is_misfit
     assert any("a source is missing" in note for note in sampled.notes)
+
+
+def test_a_tokenizer_of_little_text_is_no_misfit_where_that_is_said() -> None:
+    made = languages.world(5, 3, trained_on=60_000, merges=300)
+    _, taken = infer_from_words(made.bpe, made.words, resamples=1)
+    _, known = infer_from_words(made.bpe, made.words, resamples=1, training_bytes=60_000)
+    _, vast = infer_from_words(made.bpe, made.words, resamples=1, training_bytes=float("inf"))
+    assert known.misfit < taken.misfit < vast.misfit
+    assert vast.is_misfit  # the noise of so little text, taken for none
+    assert not known.is_misfit
 
 
 def test_two_samples_of_one_corpus_share_what_is_theirs(world: languages.World) -> None:
@@ -89,7 +99,7 @@ def test_too_few_documents_have_no_interval(world: languages.World) -> None:
 def test_options_that_make_no_sense_are_refused(world: languages.World) -> None:
     inference = infer_mixture({name: pair_history(world.bpe, words) for name, words in world.words.items()})
     counts = {name: group_counts(world.bpe, words, inference.queries) for name, words in world.words.items()}
-    for options in ({"confidence": 1.0}, {"resamples": 0}, {"training_ratio": -1.0}):
+    for options in ({"confidence": 1.0}, {"resamples": 0}, {"training_bytes": 0.0}):
         with pytest.raises(ValueError, match="between 0 and 1"):
             sample_mixture(inference, counts, **options)
     with pytest.raises(ValueError, match="not those of the candidates"):

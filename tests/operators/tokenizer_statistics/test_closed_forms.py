@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from operators.tokenizer_statistics import formulas
-from operators.tokenizer_statistics.jackknife import interval, student_t, variance, wilson
+from operators.tokenizer_statistics.jackknife import Spread, interval, jackknife, spread, student_t, together, wilson
 from operators.tokenizer_statistics.keyed import KeyedCounts
 from operators.tokenizer_statistics.registry import STATISTICS
 from operators.tokenizer_statistics.views import Grouped, is_seen, n_log_n
@@ -74,23 +74,63 @@ def test_intervals_of_shares(successes: int, trials: int) -> None:
     assert wilson(0, 0, 0.95) is None
 
 
+@pytest.mark.parametrize("trials", [7, 53, 400_352])
+def test_shares_of_none_and_of_all_end_there(trials: int) -> None:
+    assert (wilson(0, trials, 0.95) or (9, 9))[0] == 0
+    assert (wilson(trials, trials, 0.95) or (9, 9))[1] == 1
+
+
 def test_the_jackknife_of_a_mean_is_its_textbook_variance() -> None:
-    sample = np.random.default_rng(3).normal(size=20)
+    sample = np.sqrt(np.arange(20) + 0.5)
     means = np.array([sample.mean(), *((sample.sum() - each) / 19 for each in sample)])
     occupied = np.ones(20, np.bool_)
-    spread = variance(means, occupied)
-    assert spread == pytest.approx(sample.var(ddof=1) / 20)
-    low, high = interval(float(means[0]), spread, 19, 0.95) or (0, 0)
+    found = spread(means, occupied)
+    assert found is not None
+    assert (found.variance, found.df) == (pytest.approx(sample.var(ddof=1) / 20), 19)
+    low, high = interval(float(means[0]), found, 0.95) or (0, 0)
     expected = stats.t.interval(0.95, 19, sample.mean(), sample.std(ddof=1) / math.sqrt(20))
     assert (low, high) == pytest.approx(expected)
+    assert jackknife(means, occupied, 0.95) == (low, high)
 
 
 def test_too_few_groups_or_an_undefined_value_give_no_interval() -> None:
     values = np.array([1.0, 1.1, 0.9, 1.0, 1.2, 0.8])
-    assert variance(values, np.array([True] * 5)) is not None
-    assert variance(values, np.array([True] * 4 + [False])) is None
-    assert variance(np.array([1.0, np.nan, 0.9, 1.0, 1.2, 0.8]), np.array([True] * 5)) is None
-    assert interval(1.0, None, 4, 0.95) is None
+    assert spread(values, np.array([True] * 5)) is not None
+    assert spread(values, np.array([True] * 4 + [False])) is None
+    assert spread(np.array([1.0, np.nan, 0.9, 1.0, 1.2, 0.8]), np.array([True] * 5)) is None
+    assert interval(1.0, None, 0.95) is None
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 3.0, 1e-9])
+def test_groups_that_agree_say_nothing_of_how_sure_a_value_is(value: float) -> None:
+    values = np.full(9, value)
+    values[3:5] *= 1 + 1e-15  # as sums give
+    assert spread(values, np.ones(8, np.bool_)) is None
+    assert jackknife(values, np.ones(8, np.bool_), 0.95, 0.0, 1.0) is None
+
+
+def test_few_groups_that_hold_the_variance_leave_few_degrees_of_freedom() -> None:
+    one = np.zeros(33)
+    one[7] = 1.0
+    found = spread(one, np.ones(32, np.bool_))
+    assert found is not None
+    assert found.df == 2
+    both = together(found, Spread(found.variance, 30))
+    assert both.variance == 2 * found.variance
+    assert both.df == 7  # 4 / (1 / 2 + 1 / 30)
+
+
+def test_intervals_end_within_the_range() -> None:
+    values = np.array([0.96, 0.99, 0.9, 0.97, 0.98, 0.95, 0.97])
+    occupied = np.ones(6, np.bool_)
+    low, high = jackknife(values, occupied, 0.95, 0.0, 1.0) or (0, 0)
+    assert 0 < low < 0.96 < high < 1
+    mirrored = jackknife(1 - values, occupied, 0.95, 0.0, 1.0)
+    assert mirrored == pytest.approx((1 - high, 1 - low))
+    above = jackknife(1 + values / 100, occupied, 0.95, 1.0) or (0, 0)
+    assert 1 < above[0] < 1.0096 < above[1]
+    values[3] = 1.0  # no logit: as they are
+    assert jackknife(values, occupied, 0.95, 0.0, 1.0) == jackknife(values, occupied, 0.95)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=40), st.integers(0, 40))

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_profile import PlainProfile, read_block
+from tokenizers import processors
 
 from operators.rows import words
 from operators.tokenizer_statistics.counts import ProfileCounts, TooManyDomainsError
@@ -315,6 +316,13 @@ def test_profilers_that_make_no_sense_are_refused() -> None:
         Profiler([])
     with pytest.raises(ValueError, match="same options"):
         Profiler([probe, TokenizerProbe("b", plain_profile.make("byte_level"))])
+
+
+def test_a_tokenizer_that_repeats_texts_is_refused() -> None:
+    tokenizer = plain_profile.make("byte_level")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A $A")
+    with pytest.raises(ValueError, match="yields a text 2 times"):
+        TokenizerProbe("a", tokenizer, ALL)
 
 
 def test_unknown_baselines_are_refused() -> None:

@@ -103,7 +103,8 @@ def test_words_come_back_from_scratch_as_they_were(bpe: Bpe, tmp_path: Path) -> 
     kept = Kept("left", "mixtures/progress/m/words-0.parquet")
     kept.write(lake, words)
     assert kept.read(lake).to_table().equals(words.to_table(), check_metadata=True)
-    histories = each_corpus(HistoryStep(lake, bpe, 10), [kept], InlineSurveyor())
+    histories, peak = each_corpus(HistoryStep(lake, bpe, 10), [kept], InlineSurveyor())
+    assert peak > 50
     assert list(histories) == ["left"]
     assert histories["left"].n_bytes == sum(map(len, TEXTS["left"]))
 
