@@ -77,7 +77,8 @@ class DocumentTokenizer:
         """`bos_id` is needed for `bos="always"` only; documents with ids not below `vocab_size` are rejected.
 
         Raises:
-            ValueError: `bos="always"` without a BOS, or an id fed around every text that the model does not have.
+            ValueError: `bos="always"` without a BOS, an id fed around every text that the model does not have, or a
+                post-processor that repeats texts.
         """
         self.options = options
         self.vocab_size = vocab_size
@@ -86,7 +87,9 @@ class DocumentTokenizer:
         serialised = json.dumps(definition, ensure_ascii=False, sort_keys=True)
         self._tokenizer = Tokenizer.from_str(serialised)
         self._tokenizer.encode_special_tokens = options.special_tokens == "literal"
-        before, after = template_ids(self._tokenizer) if options.bos != "never" else ([], [])
+        before, after = template_ids(self._tokenizer)  # also refuses a template that repeats texts, whatever `bos` says
+        if options.bos == "never":
+            before, after = [], []
         extra = _missing_bos(before, bos_id) if options.bos == "always" else []
         _check_fed(extra + before + after, vocab_size)
         template = Template(extra, before, after)

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.tokenize_batch import encode_each
-from operators.tokenize_definition import scoring_definition, template_ids
+from operators.tokenize_definition import scoring_definition
 from operators.tokenize_load import load_tokenizer
 from operators.tokenizer_statistics.cuts import Tokens
 from operators.tokenizer_statistics.options import ProfileOptions
@@ -39,7 +39,6 @@ class TokenizerProbe:
         Raises:
             ValueError: the tokenizer's post-processor repeats texts.
         """
-        template_ids(tokenizer)
         self.name, self.options = name, options or ProfileOptions()
         self._documents = DocumentTokenizer(tokenizer, _OPTIONS)
         self._tokenizer, self._table = self._documents.tokenizer, self._documents.span_table

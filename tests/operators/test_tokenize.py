@@ -107,11 +107,12 @@ def test_unknown_options_are_refused(options: Any) -> None:
         TokenizeOptions(**options)
 
 
-def test_a_template_that_repeats_the_text_is_refused() -> None:
+@pytest.mark.parametrize("bos", ["auto", "never"])
+def test_a_template_that_repeats_the_text_is_refused(bos: Any) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.post_processor = processors.TemplateProcessing("$A $A")
     with pytest.raises(ValueError, match="2 times"):
-        operator(tokenizer)
+        operator(tokenizer, bos=bos)
 
 
 def test_truncation_padding_and_dropout_are_off_and_the_original_is_untouched() -> None:
