@@ -23,9 +23,8 @@ def near_optimal(search: Search, pairs_per_byte: Floats) -> Floats:
 
     The mixtures are those at the ends of the shares of pairs. An end may violate constraints that the optimum does not:
     those violated by more than `COARSE` times the tolerance are added, and the least slack is found again, in
-    `MAX_ROUNDS` rounds at most. What is left makes a range too wide. An end that
-    the solver cannot find is 0 or 1. `search` may hold the first constraints only (`Search.begun`): the range is then
-    that of their slack.
+    `MAX_ROUNDS` rounds at most. What is left makes a range too wide. An end that the solver cannot find is 0 or 1.
+    `search` may hold some constraints only (`telling_rows`): the range is then that of their slack.
     """
     ends = np.tile(np.array([0.0, 1.0]), (len(pairs_per_byte), 1))
     ends[pairs_per_byte == 0] = 0

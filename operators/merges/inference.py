@@ -37,7 +37,7 @@ STEADY = 3
 ROUNDS = 500
 A_STEP = 20
 A_ROUND = 5000
-BEGUN = 10_000
+TELLING = 10_000
 
 
 class InferenceError(ValueError):
@@ -113,7 +113,7 @@ def infer_mixture(
     solution, rounds = search.minimise()
     rows = search.program.rows
     per_byte = np.array([history.n_pairs / max(1, history.n_bytes) for history in held])
-    identified = near_optimal(search.begun(), per_byte)
+    identified = near_optimal(search.of_rows(telling_rows(solution.dual, TELLING)), per_byte)
     chosen = held[0]
     code = search.stretches.code[rows.pair]
     return Inference(
@@ -156,6 +156,16 @@ def byte_shares(pair_share: Floats, pairs_per_byte: Floats) -> Floats:
     return np.asarray(size / size.sum(axis=-1, keepdims=True), np.float64)
 
 
+def telling_rows(dual: Floats, most: int) -> Integers:
+    """Which constraints are enough to solve near the optimum again, ascending: `most`, or more where more are needed.
+
+    Those with a price (`dual`): without the others the optimum is the same. Then the first, that were violated most.
+    """
+    priced = dual > 0
+    first = np.argsort(~priced, kind="stable")
+    return np.sort(first[: max(most, int(priced.sum()))])
+
+
 class Search:
     """Grows a program until no constraint is violated, for whatever it is asked to find."""
 
@@ -193,11 +203,11 @@ class Search:
         above = self.above * times
         return violated(self.stretches, mixture, slack_step, slack_pair, above, A_STEP, A_ROUND)
 
-    def begun(self) -> Search:
-        """The same with the first `BEGUN` constraints only: the most violated, that tell the shares apart."""
+    def of_rows(self, chosen: Integers) -> Search:
+        """The same with some of the constraints only."""
         other = Search(self.stretches, self.empty, self.tolerance, self.settled)
         rows = self.program.rows
-        other.program.add(rows.step[:BEGUN], rows.pair[:BEGUN], rows.lead[:, :BEGUN])
+        other.program.add(rows.step[chosen], rows.pair[chosen], rows.lead[:, chosen])
         return other
 
     def hold(self, found: Violated) -> None:

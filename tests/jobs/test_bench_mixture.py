@@ -106,7 +106,17 @@ def here(paths: Mapping[str, Path], folder: Path, merges: int) -> dict[str, Any]
     tokenizer = next(iter(paths.values())).parent / "tokenizer.json"
     corpora = [word for name, path in paths.items() for word in ("--corpora", f"{name}={path}")]
     where = ["--lake", str(folder / "lake"), "--name", "bench", "--overwrite", "bench", "--format", "json"]
-    flags = ["--tokenizer", str(tokenizer), "--max-merges", str(merges), "--engine", "inline", "--resamples", "10", *where]
+    flags = [
+        "--tokenizer",
+        str(tokenizer),
+        "--max-merges",
+        str(merges),
+        "--engine",
+        "inline",
+        "--resamples",
+        "10",
+        *where,
+    ]
     result = CliRunner().invoke(app, ["mixture", "tokenizer", *corpora, *flags])
     assert result.exit_code == 0, result.output
     return {**json.loads(result.stdout), "wall_s": 1.5, "all_peak_mib": 100.0}
@@ -141,7 +151,14 @@ def test_the_verdict_is_of_the_small_worlds(
 ) -> None:
     names = ("seconds", "constraints", "rounds", "merges_used", "misfit", "is_misfit")
     rows = [{"corpus": f"language-{i}", "share": 0.5, "share_low": None, "share_high": None} for i in range(2)]
-    last = {**dict.fromkeys(names, 0), "seconds": {}, "peak_mib": {}, "shares": rows, "wall_s": 1.0, "all_peak_mib": 1.0}
+    last = {
+        **dict.fromkeys(names, 0),
+        "seconds": {},
+        "peak_mib": {},
+        "shares": rows,
+        "wall_s": 1.0,
+        "all_peak_mib": 1.0,
+    }
     small = run.Recovered({"a": 1.0}, {"a": found}, {"a": 0.0}, {"a": 1.0})
     monkeypatch.setattr(run, "_command", lambda paths, folder, merges: last)
     monkeypatch.setattr(run, "real", made_up)

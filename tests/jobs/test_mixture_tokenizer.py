@@ -199,6 +199,27 @@ def test_where_no_corpus_holds_a_word_nothing_is_kept(files: dict[str, Path], tm
     assert not (tmp_path / "lake").exists() or not Lake(str(tmp_path / "lake")).storage.find()
 
 
+def test_words_without_a_pair_are_an_error_in_a_line(files: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "single.jsonl").write_text('{"text": "a"}\n' * 40, encoding="utf-8")
+    result = command({"single": tmp_path / "single.jsonl"}, tokenizer_of(files), tmp_path / "lake")
+    assert result.exit_code == 1, result.output
+    assert "no candidate corpus holds a pair" in unfolded(result.stderr)
+
+
+def test_candidates_of_another_kind_are_warned_of(files: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_text('{"text": "0 1 2 3 ba"}\n' * 40, encoding="utf-8")
+    found = as_json({"other": tmp_path / "other.jsonl"}, tokenizer_of(files), tmp_path / "lake", *FEW)
+    assert any("most merges occur in no sample" in note for note in found["notes"])
+    assert any("its share is guesswork" in note for note in found["notes"])
+
+
+def test_the_size_of_the_training_text_is_said_and_kept(files: dict[str, Path], tmp_path: Path) -> None:
+    found = as_json(files, tokenizer_of(files), tmp_path / "lake", "--training-size", "2GB", *FEW)
+    assert found["training_bytes"] == 2_000_000_000
+    assert any("2,000,000,000 bytes (--training-size)" in note for note in found["notes"])
+    assert set(found["peak_mib"]) == set(found["seconds"])
+
+
 def test_a_sample_is_bounded(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.mixture.job.LEAST_SAMPLE", 1000)
     found = as_json(files, tokenizer_of(files), tmp_path / "lake", "--sample", "50KB", *FEW)
@@ -239,6 +260,7 @@ def test_the_plan_is_shown_and_nothing_is_written(files: dict[str, Path], tmp_pa
     ("flags", "said"),
     [
         (["--sample", "10B"], "--sample"),
+        (["--training-size", "lots"], "--training-size"),
         (["--confidence", "2"], "--confidence"),
         (["--corpora-format", "xml"], "--corpora-format"),
         (["--corpora", "x/y=z"], "holds no slash"),

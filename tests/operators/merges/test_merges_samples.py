@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from operators.merges import group_counts, infer_from_words, infer_mixture, pair_history, sample_mixture, word_counts
+from operators.merges.inference import telling_rows
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +105,21 @@ def test_options_that_make_no_sense_are_refused(world: languages.World) -> None:
             sample_mixture(inference, counts, **options)
     with pytest.raises(ValueError, match="not those of the candidates"):
         sample_mixture(inference, {"corpus-0": counts["corpus-0"]})
+
+
+def test_constraints_with_a_price_are_kept_before_the_first() -> None:
+    dual = np.array([0.0, 2.0, 0.0, 0.0, 1.0])
+    assert telling_rows(dual, 3).tolist() == [0, 1, 4]
+    assert telling_rows(dual, 1).tolist() == [1, 4]
+    assert telling_rows(dual, 9).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_ranges_hold_the_share_when_only_some_constraints_are_held(
+    world: languages.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operators.merges.inference.TELLING", 1)
+    missing = f"corpus-{int(np.argmax(world.truth))}"
+    words = {name: counts for name, counts in world.words.items() if name != missing}
+    inference = infer_mixture({name: pair_history(world.bpe, counts) for name, counts in words.items()})
+    assert (inference.identified[:, 0] <= inference.byte_share + 1e-6).all()
+    assert (inference.identified[:, 1] >= inference.byte_share - 1e-6).all()
