@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jobs.bench.worlds import Floats, numbers
+from jobs.bench.worlds import numbers
 from operators.mixtures.correlations import Estimator, Models
 from operators.mixtures.correlations_uncertainty import permutation_p
 
@@ -25,13 +25,6 @@ MODELS = (12, 50)
 DOMAINS = 3
 PERMUTATIONS = 199
 _SPREAD, _LEVEL = 0.1, 1.0  # bits per byte
-
-
-def single_index(rng: np.random.Generator, n: int, weights_D: Floats, *, noise: float = 0.0) -> Models:
-    """Models with independent normal bits per byte and errors between 0 and 1. `noise`: against <w, x> of spread 1."""
-    x_ND = rng.normal(size=(n, weights_D.size))
-    index_N = x_ND @ (weights_D / np.linalg.norm(weights_D)) + noise * rng.normal(size=n)
-    return Models(_LEVEL + _SPREAD * x_ND, 1 / (1 + np.exp(-index_N)))
 
 
 def unrelated(draws: int, n: int, seed: int, *, tied: bool) -> Iterator[Models]:

@@ -60,11 +60,6 @@ class TokenizerProbe:
     def fingerprint(self) -> str:
         return self._documents.fingerprint
 
-    @property
-    def vocabulary_size(self) -> int:
-        """Ids that text can have: special tokens do not count."""
-        return self.vocabulary.size
-
     def __reduce__(self) -> tuple[Callable[..., TokenizerProbe], tuple[Any, ...]]:
         return _restore, (self.name, self._tokenizer.to_str(), self.options)
 

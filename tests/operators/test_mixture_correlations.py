@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jobs.bench.correlation_worlds import single_index
 from operators.mixtures.correlations import ESTIMATORS, Estimator, Floats, Models, correlations, weighted
 from operators.mixtures.correlations_estimates import CorrelationOptions, Matrix, correlate
 from operators.mixtures.correlations_uncertainty import jackknife_interval, permutation_p
@@ -24,6 +23,13 @@ SELECT a.domain, 2.0 * sum(sign(b.err - a.err) * (b.cdf - a.cdf)) / (any_value(m
 FROM r a JOIN r b ON a.domain = b.domain AND a.model < b.model
 CROSS JOIN (SELECT count(DISTINCT model) AS n FROM model_domain) m GROUP BY a.domain ORDER BY a.domain
 """
+
+
+def single_index(rng: np.random.Generator, n: int, weights_D: Floats, *, noise: float = 0.0) -> Models:
+    """Models with independent normal bits per byte and errors between 0 and 1. `noise`: against <w, x> of spread 1."""
+    x_ND = rng.normal(size=(n, weights_D.size))
+    index_N = x_ND @ (weights_D / np.linalg.norm(weights_D)) + noise * rng.normal(size=n)
+    return Models(1 + 0.1 * x_ND, 1 / (1 + np.exp(-index_N)))
 
 
 def drawn(n: int, d: int, *, tied: bool, seed: int = 0) -> tuple[Floats, Floats]:

@@ -354,7 +354,7 @@ def test_a_probe_is_loaded_from_a_folder_or_a_file(tmp_path: Any) -> None:
     plain_profile.make("byte_level").save(str(tmp_path / "tokenizer.json"))
     folder, file = (TokenizerProbe.load("a", path) for path in (tmp_path, tmp_path / "tokenizer.json"))
     assert folder.fingerprint == file.fingerprint
-    assert folder.vocabulary_size == 499  # <s> does not count
+    assert folder.vocabulary.size == 499  # <s> does not count
     with pytest.raises(FileNotFoundError, match="expected a model folder"):
         TokenizerProbe.load("a", tmp_path / "none")
 
