@@ -304,11 +304,9 @@ def test_a_run_scored_here(tmp_path: Path) -> None:
     assert verify(lake) == []
 
 
-def test_a_lake_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with s3.server(tmp_path / "s3") as server:
+def test_a_lake_in_an_object_store(tmp_path: Path) -> None:
+    with s3.named_server(tmp_path / "s3") as server:
         (tmp_path / "s3" / "bucket").mkdir(parents=True, exist_ok=True)
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
         lake = Lake("s3://bucket/lake")
         memorized_runs.write_run(lake, "a", documents())
         found = read(lake, "--run-id", "a")

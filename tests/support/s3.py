@@ -95,6 +95,24 @@ def lone_server(root: Path) -> Iterator[Server]:
         yield running
 
 
+@contextmanager
+def named_server(root: Path) -> Iterator[Server]:
+    """As `server`, for tests that reach it by this process's environment; no connection outlives it.
+
+    s3fs keeps a connection for each set of options, and knows nothing of the environment that it was made in.
+    """
+    import s3fs
+
+    with pytest.MonkeyPatch.context() as patch, server(root) as running:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        try:
+            yield running
+        finally:
+            s3fs.S3FileSystem.clear_instance_cache()
+
+
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
