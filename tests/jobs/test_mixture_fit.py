@@ -305,7 +305,7 @@ def test_a_run_scored_here(tmp_path: Path) -> None:
 
 
 def test_a_lake_in_an_object_store(tmp_path: Path) -> None:
-    with s3.named_server(tmp_path / "s3") as server:
+    with s3.named_server(tmp_path / "s3"):
         (tmp_path / "s3" / "bucket").mkdir(parents=True, exist_ok=True)
         lake = Lake("s3://bucket/lake")
         memorized_runs.write_run(lake, "a", documents())
