@@ -204,7 +204,7 @@ def test_the_model_remembers_what_it_was_shown(tmp_path: Path) -> None:
     from sklearn.metrics import roc_auc_score
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    corpus = build_corpus(tmp_path, 80, 80)
+    corpus = build_corpus(tmp_path, 48, 48)
     info = train(corpus.path, tmp_path / "model", seconds=400)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(info.folder), AutoTokenizer.from_pretrained(info.folder)
     labels, scores = [], []
