@@ -71,10 +71,11 @@ def warn_of_rejects(corpus: str, rejected: Rejected) -> None:
 def print_report(found: Inferred, console: Console) -> None:
     """Shares, what they were made from, notes, and how to ask for them."""
     job, inference, bpe = found.plan.job, found.inference, found.plan.bpe
+    rounds = f"{len(inference.rounds):,} round{'' if len(inference.rounds) == 1 else 's'}"
     console.print(Text(f"mixture {job.name}: {printable(str(job.tokenizer))}, {bpe.n_merges:,} merges"), style="bold")
     console.print(
         f"used: the first {inference.steps:,}; {inference.merges_unseen:,} of them occur in no sample; "
-        f"{inference.constraints:,} constraints in {len(inference.rounds):,} rounds"
+        f"{inference.constraints:,} constraints in {rounds}"
     )
     console.print(_shares(found))
     console.print(_samples(found))

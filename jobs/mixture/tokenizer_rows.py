@@ -104,7 +104,7 @@ def _notes(found: Inferred, name: str) -> Iterator[str]:
     """What speaks against a share."""
     alike = sorted({other for pair in found.sampled.alike if name in pair for other in pair if other != name})
     if alike:
-        yield f"not told apart from {', '.join(alike)}: only their sum is known"
+        yield f"of one kind with {', '.join(alike)}: trust their sum, not how it is split"
     if name in found.inference.empty:
         yield "the sample holds no pair, so its share is 0 by default"
     if not has_intervals(found):

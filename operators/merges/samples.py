@@ -55,8 +55,8 @@ class Sampled:
     Attributes:
         byte_low, byte_high, pair_low, pair_high: [L] ends of the intervals; NaN where there are none.
         resamples, confidence, seed: of the intervals.
-        alike: pairs of candidates whose merges differ no more than samples of one corpus do: only the sum of their
-            shares is known.
+        alike: pairs of candidates whose merges differ no more than samples of one corpus do: the sum of their
+            shares is to be trusted, not how it is split.
         misfit: total slack over what sampling alone is expected to leave; near 1 or below where the candidates explain
             the merges, NaN where it cannot be told.
         is_misfit: `misfit` is above `MISFIT`: a source is missing, or the trainer had other rules.
@@ -243,7 +243,11 @@ def _notes(inference: Inference, fewest: int, alike: tuple[tuple[str, str], ...]
     notes = []
     if fewest < _FEWEST_GROUPS:
         notes.append("No intervals: a candidate has too few documents to be drawn again.")
-    notes += [f"{one} and {other} cannot be told apart: only the sum of their shares is known." for one, other in alike]
+    notes += [
+        f"{one} and {other} differ no more than two samples of one kind of text do: trust the sum of their shares, not "
+        "how it is split."
+        for one, other in alike
+    ]
     if len(inference.names) - len(inference.empty) == 1:
         notes.append("With one candidate its share is 1 whatever the tokenizer was trained on.")
     if misfit > MISFIT:
