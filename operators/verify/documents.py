@@ -25,7 +25,7 @@ def document_faults(
 ) -> Iterator[Fault]:
     """Faults of a documents part and of its tokens twin; adds to `totals`, and to `readable` where it could be read."""
     tables: list[pa.Table] = []
-    yield from placed(lake, part, table_findings(lake, DOCUMENTS, part, expected.documents, tables))
+    yield from placed(lake, part, table_findings(lake, DOCUMENTS, part.path, expected.documents, tables))
     for receipts in tables:
         readable.append(part)
         totals["documents"] += receipts.num_rows

@@ -10,7 +10,7 @@ import pyarrow as pa
 from operators.lake import Lake, frequencies_path
 from operators.storage import is_temporary
 from operators.verify.faults import Fault, Finding, Kind, placed_at
-from operators.verify.stored import schema_findings
+from operators.verify.stored import table_findings
 from schemas import FREQUENCIES
 from schemas.frequencies import check_corpus
 
@@ -52,14 +52,13 @@ def _corpus_faults(lake: Lake, corpus: str) -> Iterator[Fault]:
 
 
 def _findings(lake: Lake, path: str) -> Iterator[Finding]:
-    with lake.storage.parquet(path, verify_checksums=True) as file:
-        faults = schema_findings(FREQUENCIES, file.schema_arrow, ())
-        yield from faults
-        if faults:
-            return
-        rows: pa.Table = file.read()
-    rows.validate(full=True)
-    yield from ((Kind.VALUE, message) for message in FREQUENCIES.validate(rows))
+    tables: list[pa.Table] = []
+    yield from table_findings(lake, FREQUENCIES, path, lambda _: (), tables)
+    for rows in tables:
+        yield from _row_findings(rows)
+
+
+def _row_findings(rows: pa.Table) -> Iterator[Finding]:
     if not np.array_equal(rows["token_id"].to_numpy(), np.arange(rows.num_rows)):
         yield Kind.ORDER, "token ids are not 0, 1, 2, ..., each once"
     if np.any(rows["n_documents"].to_numpy() > rows["n"].to_numpy()):

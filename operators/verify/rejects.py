@@ -17,7 +17,7 @@ from schemas import REJECTS, Reason
 def reject_faults(lake: Lake, part: Part, totals: Counter[str], readable: list[Part]) -> Iterator[Fault]:
     """Faults of a rejects part; adds to `totals`, and to `readable` where it could be read."""
     tables: list[pa.Table] = []
-    yield from placed(lake, part, table_findings(lake, REJECTS, part, lambda _: (), tables))
+    yield from placed(lake, part, table_findings(lake, REJECTS, part.path, lambda _: (), tables))
     for rejects in tables:
         readable.append(part)
         totals["rejects"] += rejects.num_rows

@@ -19,7 +19,7 @@ from operators.scores.origin import State
 from operators.storage import is_temporary
 from operators.verify.faults import Fault, Finding, Kind, placed_at
 from operators.verify.origins import state_findings
-from operators.verify.stored import schema_findings
+from operators.verify.stored import table_findings
 from schemas import MIXTURE_POSTERIORS, MIXTURES, Table
 from schemas.results import RESULT_KINDS, ResultKind
 
@@ -107,14 +107,13 @@ def _states(states: Any) -> Mapping[str, State]:
 
 def _table_findings(lake: Lake, path: str, table: Table, n_rows: int) -> Iterator[Finding]:
     """Findings of one table, which is read whole: what a result holds fits the memory that made it."""
-    with lake.storage.parquet(path, verify_checksums=True) as file:
-        faults = schema_findings(table, file.schema_arrow, ())
-        yield from faults
-        if faults:
-            return
-        rows: pa.Table = file.read()
-    rows.validate(full=True)
-    yield from ((Kind.VALUE, message) for message in table.validate(rows))
+    tables: list[pa.Table] = []
+    yield from table_findings(lake, table, path, lambda _: (), tables)
+    for rows in tables:
+        yield from _row_findings(table, rows, n_rows)
+
+
+def _row_findings(table: Table, rows: pa.Table, n_rows: int) -> Iterator[Finding]:
     if len(rows) != n_rows:
         yield Kind.COUNT, f"{len(rows)} rows, its job says {n_rows}"
     if twice := key_twice(table, rows):

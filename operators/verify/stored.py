@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
-from operators.lake import Lake, Part
+from operators.lake import Lake
 from operators.verify.faults import Finding, Kind
 from schemas import Table
 
 
 def table_findings(
-    lake: Lake, declared: Table, part: Part, groups_of: Callable[[pa.Schema], Iterable[str]], tables: list[pa.Table]
+    lake: Lake, declared: Table, path: str, groups_of: Callable[[pa.Schema], Iterable[str]], tables: list[pa.Table]
 ) -> Iterator[Finding]:
-    """Findings of a part that is read whole; appends its table to `tables` where its schema is the declared one."""
-    with lake.storage.parquet(part.path, verify_checksums=True) as file:
+    """Findings of a file that is read whole; appends its table to `tables` where its schema is the declared one."""
+    with lake.storage.parquet(path, verify_checksums=True) as file:
         faults = schema_findings(declared, file.schema_arrow, groups_of(file.schema_arrow))
         yield from faults
         if faults:
