@@ -60,6 +60,10 @@ MaxDocumentBytes = Annotated[int | None, typer.Option(help="Reject longer texts.
 
 Limit = Annotated[int | None, typer.Option(help="Only the first N records of the input.")]
 
+FirstOfId = Annotated[
+    str | None, typer.Option(help="Column of the document's id: of records that share one only the first counts.")
+]
+
 SpecialTokens = Annotated[
     str | None, typer.Option(help="auto: text that spells a special token is one; literal: it is plain text.")
 ]
@@ -69,6 +73,8 @@ Revision = Annotated[str | None, typer.Option(help="Revision of a hub model.")]
 EngineOption = Annotated[Engine | None, typer.Option(help="ray (default), or inline: a plain loop here.")]
 
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join (default: one started here).")]
+
+DryCount = Annotated[bool, typer.Option("--dry-run", help="Validate and print the plan; count nothing.")]
 
 AllStorageOptions = Annotated[
     str | None, typer.Option(help="fsspec options of input and lake: a YAML or JSON file, or JSON without secrets.")
@@ -87,6 +93,8 @@ References = Annotated[
 LabelExpression = Annotated[
     str, typer.Option(help="SQL over `documents` that gives 1, 0 or NULL.", metavar="EXPRESSION")
 ]
+OutputFile = Annotated[Path | None, typer.Option(help="Write to this file instead.")]
+
 ResultFormat = Annotated[
     Output | None, typer.Option(help="How numbers are printed (default: as --output ends, or table).")
 ]

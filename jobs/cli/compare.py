@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from jobs.cli.app import (
     Figure,
     Lake,
+    OutputFile,
     OverwriteName,
     ResultFormat,
     ResultName,
@@ -71,7 +71,7 @@ def compare(
     seed: Annotated[int, typer.Option(help="Of draws and relabelings.", min=0)] = 0,
     overwrite: OverwriteName = None,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     figure: Figure = None,
     storage_options: StorageOptions = None,
 ) -> None:

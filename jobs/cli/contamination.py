@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Lake, ResultFormat, ScoreNames, StorageOptions, app, errors, example
+from jobs.cli.app import Lake, OutputFile, ResultFormat, ScoreNames, StorageOptions, app, errors, example
 
 
 @app.command(
@@ -69,7 +68,7 @@ def contamination(
         int, typer.Option(help="Draws of halves of the clean set, for the false-positive rate; 0: none.", min=0)
     ] = 100,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     storage_options: StorageOptions = None,
 ) -> None:
     """Was a benchmark trained on? One verdict from overlap, memorised items, order, dataset inference and loss gaps.

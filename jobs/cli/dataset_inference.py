@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Lake, References, ResultFormat, ScoreNames, StorageOptions, app, errors, example
+from jobs.cli.app import Lake, OutputFile, References, ResultFormat, ScoreNames, StorageOptions, app, errors, example
 
 
 @app.command(
@@ -56,7 +55,7 @@ def dataset_inference(
         bool, typer.Option("--parity", help="Conventions of the authors' code, for comparison with it.")
     ] = False,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     storage_options: StorageOptions = None,
 ) -> None:
     """Was a set of documents trained on? One p-value from all scores, out of sample, with blind baselines beside it."""

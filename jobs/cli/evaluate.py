@@ -10,6 +10,7 @@ import typer
 from jobs.cli.app import (
     LabelExpression,
     Lake,
+    OutputFile,
     References,
     ResultFormat,
     ScoreNames,
@@ -54,7 +55,7 @@ def evaluate(
     fdr: Annotated[float | None, typer.Option(help="False-discovery rate of that selection (default: 0.1).")] = None,
     smooth: Annotated[bool, typer.Option("--smooth", help="Break ties of its p-values at random (by --seed).")] = False,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the ROC curves: a .svg or .png file.")] = None,
     storage_options: StorageOptions = None,
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from jobs.cli.app import (
     Address,
     EngineOption,
     Lake,
+    OutputFile,
     ResultFormat,
     StorageOptions,
     app,
@@ -61,7 +61,7 @@ def exchangeability(
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default: the benchmark run's).")
     ] = None,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     storage_options: StorageOptions = None,
 ) -> None:
     """Was a benchmark trained on as a file? Tests whether the model prefers its order of items to other orders."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Lake, Output, StorageOptions, app, errors, example
+from jobs.cli.app import Lake, Output, OutputFile, StorageOptions, app, errors, example
 
 
 @app.command(epilog=example("assay catalog lake", 'duckdb lake/lake.duckdb "select * from runs"'))
@@ -29,7 +28,7 @@ def sql(
     lake: Lake,
     query: Annotated[str, typer.Argument(help="One SELECT over the views and macros; - reads standard input.")],
     format: Annotated[Output, typer.Option(help="How rows are printed.")] = Output.table,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     run_id: Annotated[
         list[str] | None, typer.Option(help="Only these runs; others are not even listed. Repeatable.")
     ] = None,

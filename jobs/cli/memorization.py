@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Lake, StorageOptions, app, errors, example
+from jobs.cli.app import Lake, OutputFile, StorageOptions, app, errors, example
 
 
 class ReportFormat(StrEnum):
@@ -63,7 +62,7 @@ def memorization(
     format: Annotated[  # noqa: A002 - the flag's name
         ReportFormat | None, typer.Option(help="How numbers are printed (default: as --output ends, or table).")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     storage_options: StorageOptions = None,
 ) -> None:
     """What the model would write of a run's texts by itself: windows, memorised spans, canaries. Kept in the lake."""

@@ -11,6 +11,7 @@ from jobs.cli.app import (
     Address,
     AllStorageOptions,
     EngineOption,
+    FirstOfId,
     InputFormat,
     Inputs,
     Lake,
@@ -126,9 +127,7 @@ def frequencies(
     format: InputFormat = None,  # noqa: A002 - the flag's name
     text_column: TextColumn = None,
     text_template: TextTemplate = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="Column of the document's id: of records that share one only the first counts.")
-    ] = None,
+    id_column: FirstOfId = None,
     limit: Limit = None,
     max_document_bytes: MaxDocumentBytes = None,
     bos: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,12 +9,15 @@ import typer
 from jobs.cli.app import (
     Address,
     AllStorageOptions,
+    DryCount,
     EngineOption,
     Figure,
+    FirstOfId,
     InputFormat,
     Inputs,
     Limit,
     MaxDocumentBytes,
+    OutputFile,
     OverwriteName,
     ResultFormat,
     TextColumn,
@@ -54,9 +56,7 @@ def tokenizers(
     text_column: TextColumn = None,
     text_template: TextTemplate = None,
     input_format: InputFormat = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="Column of the document's id: of records that share one only the first counts.")
-    ] = None,
+    id_column: FirstOfId = None,
     limit: Limit = None,
     max_document_bytes: MaxDocumentBytes = None,
     check_share: Annotated[
@@ -68,13 +68,13 @@ def tokenizers(
     address: Address = None,
     figure: Figure = None,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     overwrite: OverwriteName = None,
     storage_options: AllStorageOptions = None,
     list_statistics: Annotated[
         bool, typer.Option("--list", help="Say what each statistic is, by formula and source; count nothing.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and print the plan; count nothing.")] = False,
+    dry_run: DryCount = False,
 ) -> None:
     """How tokenizers cut a corpus: lengths, premiums between languages, vocabulary, entropies, losses, numbers."""
     how = {"input_format", "figure", "format", "output", "list_statistics", "dry_run"}

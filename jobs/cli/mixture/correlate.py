@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Figure, Lake, OverwriteName, ResultFormat, ResultName, StorageOptions, errors, example
+from jobs.cli.app import (
+    Figure,
+    Lake,
+    OutputFile,
+    OverwriteName,
+    ResultFormat,
+    ResultName,
+    StorageOptions,
+    errors,
+    example,
+)
 from jobs.cli.mixture.app import mixture
 
 
@@ -71,7 +81,7 @@ def correlate(
     figure: Figure = None,
     heatmap: Annotated[Path | None, typer.Option(help="Draw the matrix: a file that ends in .svg or .png.")] = None,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     storage_options: StorageOptions = None,
 ) -> None:
     """Which domains help a benchmark: bits per byte against errors over many models (perplexity correlations)."""

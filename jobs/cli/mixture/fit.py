@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Figure, Lake, ResultFormat, StorageOptions, errors, example
+from jobs.cli.app import Figure, Lake, OutputFile, ResultFormat, StorageOptions, errors, example
 from jobs.cli.mixture.app import mixture
 
 
@@ -41,7 +40,7 @@ def fit(
         Drawn, typer.Option(help="fit: bits per byte, of several runs as a heat map; share: shares of the tokens.")
     ] = Drawn.fit,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     storage_options: StorageOptions = None,
 ) -> None:
     """How well models predict each domain: bits per byte, perplexity and share, with intervals. Kept in the lake."""

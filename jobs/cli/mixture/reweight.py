@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.cli.app import Figure, Lake, OverwriteName, ResultFormat, ResultName, StorageOptions, errors, example
+from jobs.cli.app import (
+    Figure,
+    Lake,
+    OutputFile,
+    OverwriteName,
+    ResultFormat,
+    ResultName,
+    StorageOptions,
+    errors,
+    example,
+)
 from jobs.cli.mixture.app import mixture
+
+if TYPE_CHECKING:
+    from jobs.mixture.reweight_request import ReweightOptions
 
 By = Annotated[str, typer.Option(help="domain, or a column that the run kept.", metavar="COLUMN")]
 Confidence = Annotated[float, typer.Option(help="Level of the intervals.", min=0.5, max=0.999)]
 Resamples = Annotated[int, typer.Option(help="Bootstrap samples of documents.", min=100, max=10_000)]
 Seed = Annotated[int, typer.Option(help="Of the samples.", min=0)]
-ToFile = Annotated[Path | None, typer.Option(help="Write to this file instead.")]
 ReferenceRun = Annotated[
     str, typer.Option(help="Run of the same documents by the reference model, of the same tokenizer.", metavar="RUN_ID")
 ]
@@ -49,21 +62,15 @@ def doremi(
     overwrite: OverwriteName = None,
     figure: Figure = None,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: ToFile = None,
+    output: OutputFile = None,
     storage_options: StorageOptions = None,
 ) -> None:
     """Which domains to train on more: weights by a proxy's excess loss over a reference, clipped per token (DoReMi)."""
     with errors():
         from jobs.mixture.reweight import DoremiOptions, run_doremi
-        from jobs.mixture.reweight_output import Keeping
-        from jobs.mixture.reweight_request import ReweightOptions
-        from jobs.query import read_options
-        from operators.mixtures.reweight_estimates import Resampling
 
-        options = ReweightOptions(
-            Keeping(lake, name, overwrite, read_options(storage_options)), proxy, reference, by,
-            Resampling(resamples, confidence, seed), figure,
-        )  # fmt: skip
+        resampling = {"resamples": resamples, "confidence": confidence, "seed": seed}
+        options = _request(lake, name, overwrite, storage_options, proxy, reference, by, resampling, figure)
         run_doremi(options, DoremiOptions(eta, smoothing, start, steps), format and format.value, output)
 
 
@@ -86,19 +93,34 @@ def select(
     overwrite: OverwriteName = None,
     figure: Figure = None,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: ToFile = None,
+    output: OutputFile = None,
     storage_options: StorageOptions = None,
 ) -> None:
     """Where the tokens worth training on lie: the top share by excess loss over a reference (selective training)."""
     with errors():
-        from jobs.mixture.reweight_output import Keeping
-        from jobs.mixture.reweight_request import ReweightOptions
         from jobs.mixture.reweight_select import run_select
-        from jobs.query import read_options
-        from operators.mixtures.reweight_estimates import Resampling
 
-        options = ReweightOptions(
-            Keeping(lake, name, overwrite, read_options(storage_options)), [current], reference, by,
-            Resampling(resamples, confidence, seed), figure,
-        )  # fmt: skip
+        resampling = {"resamples": resamples, "confidence": confidence, "seed": seed}
+        options = _request(lake, name, overwrite, storage_options, [current], reference, by, resampling, figure)
         run_select(options, keep, format and format.value, output)
+
+
+def _request(
+    lake: str,
+    name: str,
+    overwrite: str | None,
+    storage_options: str | None,
+    runs: Sequence[str],
+    reference: str,
+    by: str,
+    resampling: Mapping[str, Any],
+    figure: Path | None,
+) -> ReweightOptions:
+    """What both verbs are asked."""
+    from jobs.mixture.reweight_output import Keeping
+    from jobs.mixture.reweight_request import ReweightOptions
+    from jobs.query import read_options
+    from operators.mixtures.reweight_estimates import Resampling
+
+    keeping = Keeping(lake, name, overwrite, read_options(storage_options))
+    return ReweightOptions(keeping, runs, reference, by, Resampling(**resampling), figure)

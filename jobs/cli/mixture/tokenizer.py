@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,10 +9,13 @@ import typer
 from jobs.cli.app import (
     Address,
     AllStorageOptions,
+    DryCount,
     EngineOption,
     Figure,
+    FirstOfId,
     InputFormat,
     MaxDocumentBytes,
+    OutputFile,
     OverwriteName,
     ResultFormat,
     ResultName,
@@ -58,9 +60,7 @@ def tokenizer(
     corpora_format: InputFormat = None,
     text_column: TextColumn = None,
     text_template: TextTemplate = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="Column of the document's id: of records that share one only the first counts.")
-    ] = None,
+    id_column: FirstOfId = None,
     max_document_bytes: MaxDocumentBytes = None,
     resamples: Annotated[
         int | None, typer.Option(help="Draws of documents, in groups, that intervals come of (default: 60).")
@@ -71,10 +71,10 @@ def tokenizer(
     address: Address = None,
     figure: Figure = None,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     overwrite: OverwriteName = None,
     storage_options: AllStorageOptions = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate and print the plan; count nothing.")] = False,
+    dry_run: DryCount = False,
 ) -> None:
     """What a BPE tokenizer was trained on: shares of candidate corpora by the order of its merges, with intervals."""
     flags = given({k: v for k, v in locals().items() if k not in ("figure", "format", "output", "dry_run")})

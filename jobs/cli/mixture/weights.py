@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Figure, Lake, OverwriteName, ResultFormat, ResultName, StorageOptions, errors, example
+from jobs.cli.app import (
+    Figure,
+    Lake,
+    OutputFile,
+    OverwriteName,
+    ResultFormat,
+    ResultName,
+    StorageOptions,
+    errors,
+    example,
+)
 from jobs.cli.mixture.app import mixture
 
 
@@ -48,7 +57,7 @@ def weights(
     overwrite: OverwriteName = None,
     figure: Figure = None,
     format: ResultFormat = None,  # noqa: A002 - the flag's name
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: OutputFile = None,
     storage_options: StorageOptions = None,
 ) -> None:
     """Shares of domains in a corpus, by EM over what a model of each domain says of the same documents."""
