@@ -18,7 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_INTERVAL = 0.1  # seconds between two readings
+_INTERVAL = 0.1  # seconds between two readings, or
+_REST = 19  # times what a reading took, whichever is longer: large processes are slow to read
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,11 @@ class _Sampler(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        while not self._is_over.wait(_INTERVAL):
+        pause = _INTERVAL
+        while not self._is_over.wait(pause):
+            began = time.thread_time()
             self.peak = max(self.peak, sum(map(_memory, family(self.pid))))
+            pause = max(_INTERVAL, _REST * (time.thread_time() - began))
 
     def stop(self) -> None:
         self._is_over.set()
