@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import real_tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -384,12 +385,9 @@ def test_a_document_of_a_megabyte(kind: str) -> None:
     assert [index for index, _, _ in spans] == plain(kind).encode(text).ids
 
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data" / "tokenizers"
-
-
 @pytest.fixture(params=["gpt-2", "mistral"])
 def real(request: pytest.FixtureRequest) -> Path:
-    path = REAL / f"{request.param}.json"
+    path = real_tokenizers.FOLDER / f"{request.param}.json"
     if not path.is_file():
         pytest.skip(f"{path} is not here")
     return path

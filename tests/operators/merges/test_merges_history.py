@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import languages
 import numpy as np
 import pytest
+import real_tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from operators.merges import Bpe, Queries, group_counts, pair_history, parse_bpe, read_bpe, word_counts
 from operators.merges.replay import Replay
-
-REAL = Path("/work/shared/data/tokenizers")
 
 
 def definition(vocabulary: dict[str, int], merges: list[Any], **model: Any) -> str:
@@ -135,17 +133,23 @@ def test_after_all_merges_texts_have_the_tokens_of_the_encoder() -> None:
     assert symbols_left(bpe, TEXTS) == [len(tokenizer.encode(text).ids) for text in TEXTS]
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real tokenizers are not here")
+@pytest.mark.skipif(not real_tokenizers.FOLDER.exists(), reason="the real tokenizers are not here")
 def test_gpt2_merges_as_its_encoder_does() -> None:
-    bpe, tokenizer = read_bpe(REAL / "gpt-2.json"), Tokenizer.from_file(str(REAL / "gpt-2.json"))
+    bpe, tokenizer = (
+        read_bpe(real_tokenizers.FOLDER / "gpt-2.json"),
+        Tokenizer.from_file(str(real_tokenizers.FOLDER / "gpt-2.json")),
+    )
     texts = TEXTS[:3]  # its added token is cut out of a text by the encoder, and is text to the trainer
     assert symbols_left(bpe, texts) == [len(tokenizer.encode(text).ids) for text in texts]
     assert (bpe.n_steps, bpe.special) == (50_000, ("<|endoftext|>",))
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real tokenizers are not here")
+@pytest.mark.skipif(not real_tokenizers.FOLDER.exists(), reason="the real tokenizers are not here")
 def test_a_converted_file_has_a_step_for_every_entry_and_merges_as_its_encoder_does() -> None:
-    bpe, tokenizer = read_bpe(REAL / "mistral.json"), Tokenizer.from_file(str(REAL / "mistral.json"))
+    bpe, tokenizer = (
+        read_bpe(real_tokenizers.FOLDER / "mistral.json"),
+        Tokenizer.from_file(str(real_tokenizers.FOLDER / "mistral.json")),
+    )
     assert bpe.n_steps == len(set(bpe.result.tolist())) < bpe.n_merges
     texts = ["the theory of the thesis, and spaces it's aaaaaa", "naïve façade of a house"]
     assert symbols_left(bpe, texts) == [len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]
