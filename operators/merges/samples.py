@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import stdtrit
 
 from operators.merges.bpe import Integers
@@ -53,7 +54,8 @@ class Sampled:
     """How sure the shares are.
 
     Attributes:
-        byte_low, byte_high, pair_low, pair_high: [L] ends of the intervals; NaN where there are none.
+        byte_low, byte_high, pair_low, pair_high: [L] ends of the intervals; NaN where there are none: too few
+            groups of documents, or no draw that moves the share.
         resamples, confidence, seed: of the intervals.
         alike: pairs of candidates whose merges differ no more than samples of one corpus do: the sum of their
             shares is to be trusted, not how it is split.
@@ -114,20 +116,23 @@ def sample_mixture(
         widening = float(stdtrit(fewest - 1, (1 + confidence) / 2) / NormalDist().inv_cdf((1 + confidence) / 2))
         byte_ends = _ends(inference.byte_share, drawn.byte_BL, confidence, widening)
         pair_ends = _ends(inference.pair_share, drawn.pair_BL, confidence, widening)
+    # A point is no interval: where no draw moves a share, the draws do not say how far it may be off.
+    still = (byte_ends[0] == byte_ends[1]) & (inference.pairs_per_byte > 0) & (len(used) > 1)
+    byte_low, byte_high, pair_low, pair_high = (np.where(still, np.nan, end) for end in (*byte_ends, *pair_ends))
     misfit = _misfit(inference, corpora, spread) if fewest > 1 else float("nan")
     alike = _alike(inference, corpora)
     return Sampled(
-        byte_low=byte_ends[0],
-        byte_high=byte_ends[1],
-        pair_low=pair_ends[0],
-        pair_high=pair_ends[1],
+        byte_low=byte_low,
+        byte_high=byte_high,
+        pair_low=pair_low,
+        pair_high=pair_high,
         resamples=resamples,
         confidence=confidence,
         seed=seed,
         alike=alike,
         misfit=misfit,
         is_misfit=misfit > MISFIT,
-        notes=tuple(_notes(inference, fewest, alike, misfit)),
+        notes=tuple(_notes(inference, fewest, still, alike, misfit)),
     )
 
 
@@ -239,8 +244,18 @@ def _alike(inference: Inference, corpora: Sequence[_Corpus]) -> tuple[tuple[str,
     return tuple(alike)
 
 
-def _notes(inference: Inference, fewest: int, alike: tuple[tuple[str, str], ...], misfit: float) -> list[str]:
+def _notes(
+    inference: Inference,
+    fewest: int,
+    still: npt.NDArray[np.bool_],
+    alike: tuple[tuple[str, str], ...],
+    misfit: float,
+) -> list[str]:
     notes = []
+    if names := [name for name, is_still in zip(inference.names, still, strict=True) if is_still]:
+        notes.append(
+            f"No interval for {', '.join(names)}: no draw moved a share from where it is, and that is no proof."
+        )
     if fewest < _FEWEST_GROUPS:
         notes.append("No intervals: a candidate has too few documents to be drawn again.")
     notes += [

@@ -123,3 +123,13 @@ def test_ranges_hold_the_share_when_only_some_constraints_are_held(
     inference = infer_mixture({name: pair_history(world.bpe, counts) for name, counts in words.items()})
     assert (inference.identified[:, 0] <= inference.byte_share + 1e-6).all()
     assert (inference.identified[:, 1] >= inference.byte_share - 1e-6).all()
+
+
+def test_a_share_that_no_draw_moves_has_no_interval() -> None:
+    """Candidates of two alphabets of which the tokenizer knows one: whatever is drawn, all is of that one."""
+    made = languages.world(5, 1, merges=100)
+    words = {"own": made.words["corpus-0"], "other": word_counts(made.bpe, ["xyzzyx zyxxyz"] * 64, range(64))}
+    inference, sampled = infer_from_words(made.bpe, words, resamples=5)
+    np.testing.assert_array_equal(inference.byte_share, [1, 0])
+    assert np.isnan([sampled.byte_low, sampled.byte_high, sampled.pair_low, sampled.pair_high]).all()
+    assert any("No interval for own, other" in note for note in sampled.notes)
