@@ -19,6 +19,7 @@ from operators.read import ReadOptions
 from operators.token_counts import CountedCorpus, CountOptions, Fingerprints, TokenCounts
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.tokenize_load import load_tokenizer
+from pipelines.catalog import refresh_catalog
 from pipelines.config import ConfigError, ScoreConfig
 from pipelines.count import Counted, TokenWork
 from pipelines.plan import package_versions
@@ -191,7 +192,5 @@ def _corpus(plan: FrequenciesPlan, counted: Counted) -> CountedCorpus:
 
 def write_corpus(lake: Lake, corpus: str, counted: CountedCorpus) -> None:
     """Write the part of `frequencies`, whole, in place of an earlier one; and make the catalog anew."""
-    from operators.catalog import write_catalog
-
     lake.storage.write(frequencies_path(corpus), memoryview(counted.encode()))
-    write_catalog(lake.root, lake.storage_options)
+    refresh_catalog(lake)

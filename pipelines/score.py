@@ -24,6 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 from operators.lake import PART_TABLES, Part
+from pipelines.catalog import refresh_catalog
 from pipelines.causes import in_one_line
 from pipelines.config import ConfigError
 from pipelines.engines import Engine, make_engine
@@ -78,7 +79,7 @@ def score_corpus(plan: Plan) -> dict[str, Any]:
     ledger |= {"totals": totals, "seconds": spent + time.monotonic() - started}
     ledger |= {"state": "finished", "finished_at": now()}
     lake.write_run(run_id, ledger)
-    _refresh_catalog(plan)
+    refresh_catalog(plan.lake)
     return ledger
 
 
@@ -243,9 +244,3 @@ def _warn(facts: dict[str, Any]) -> None:
         log.warning(
             "this model's head cannot be separated: its own logits are taken, rounded as it rounds them, slowly"
         )
-
-
-def _refresh_catalog(plan: Plan) -> None:
-    from operators.catalog import write_catalog
-
-    write_catalog(plan.lake.root, plan.lake.storage_options)

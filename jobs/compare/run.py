@@ -32,14 +32,14 @@ from jobs.compare.notes import (
 from jobs.compare.pairs import PERMUTATION, Pair, Row, pair_rows
 from jobs.compare.request import CompareOptions, check_options, resolve
 from jobs.query import check_lake, check_run
-from operators.catalog import write_catalog
 from operators.comparison.pieces import LEVEL, PIECE_BYTES
 from operators.comparison.profiles import profile
 from operators.comparison.reading import WORDS
 from operators.evaluation.multiplicity import holm_adjusted
 from operators.evaluation.run_scores import reading
 from operators.lake import Lake
-from operators.results import check_free, keep_result, run_states
+from operators.results import check_free, run_states
+from pipelines.catalog import publish_result
 from pipelines.progress import LINE_EVERY
 from schemas.comparisons import COMPARISONS, CORPUS_PROFILES
 from schemas.results import COMPARISON
@@ -109,8 +109,7 @@ def compare(options: CompareOptions) -> Compared:
         COMPARISONS.name: _table(rows, COMPARISONS.arrow()),
         CORPUS_PROFILES.name: _table(profiles, CORPUS_PROFILES.arrow()),
     }
-    path = keep_result(lake, COMPARISON, options.name, tables, settings=options.settings, facts=facts, states=states)
-    write_catalog(options.lake, options.storage_options)
+    path = publish_result(lake, COMPARISON, options.name, tables, settings=options.settings, facts=facts, states=states)
     shown = [*notes, *([f"note: {lack}"] if lack else [])]
     return Compared(options, [corpus.name for corpus in corpora], rows, profiles, facts, shown, path)
 

@@ -18,7 +18,6 @@ from jobs.figures import check_figure
 from jobs.mixture.fit_notes import RunFacts, about_runs, run_facts
 from jobs.output import choose_format
 from jobs.query import check_lake, check_run
-from operators.catalog import write_catalog
 from operators.evaluation.run_scores import reading
 from operators.lake import Lake
 from operators.mixtures.fit import FitSettings, TooManyDomainsError, domain_fit
@@ -26,6 +25,7 @@ from operators.mixtures.fit_kept import keep_fit
 from operators.mixtures.fit_read import document_blocks
 from operators.mixtures.fit_vocabulary import vocabulary_fit
 from operators.scores.origin import run_state
+from pipelines.catalog import refresh_catalog
 from pipelines.config import ConfigError
 from schemas import DOMAIN_FIT, VOCABULARY_FIT
 
@@ -110,7 +110,7 @@ def fit(options: FitOptions) -> Fitted:
     lake = Lake(options.lake, options.storage_options)
     with reading(options.lake, options.storage_options) as connection:
         fits = [_fit_run(lake, connection, run_id, options) for run_id in runs]
-    write_catalog(options.lake, options.storage_options)
+    refresh_catalog(lake)
     return Fitted(options, fits, list(about_runs([(each.facts, each.domains) for each in fits])))
 
 

@@ -27,7 +27,7 @@ from jobs.errors import printable
 from jobs.figures import Bar, draw_bars
 from jobs.output import show_json, show_page, warn, write
 from operators.lake import Lake
-from operators.results import check_free, keep_result
+from operators.results import check_free
 from operators.scores.origin import State
 from operators.storage.remote import redact
 from schemas import MIXTURES
@@ -109,13 +109,12 @@ def keep(keeping: Keeping, found: Found) -> None:
     Raises:
         ObjectError: the storage failed.
     """
-    from operators.catalog import write_catalog
+    from pipelines.catalog import publish_result
 
     tables = {"mixtures": found.rows} | ({} if found.curves is None else {"mixture_curves": found.curves})
-    keep_result(
+    publish_result(
         keeping.there, MIXTURE, keeping.name, tables, settings=found.settings, facts=found.facts, states=found.states
     )
-    write_catalog(keeping.there.root, keeping.storage_options)
 
 
 def draw(path: Path, found: Found, title: str, axis: str, column: str = "share") -> None:

@@ -73,13 +73,10 @@ def keep(found: Inferred) -> str:
         OSError: the storage failed.
     """
     from jobs.mixture.tokenizer_rows import facts, tables
-    from operators.catalog import write_catalog
-    from operators.results import keep_result
+    from pipelines.catalog import publish_result
     from pipelines.plan import package_versions
     from schemas.results import MIXTURE
 
     job, lake = found.plan.job, found.plan.lake
     settings = {**job.public(), "versions": package_versions()}
-    path = keep_result(lake, MIXTURE, job.name, tables(found), settings=settings, facts=facts(found))
-    write_catalog(lake.root, lake.storage_options)
-    return path
+    return publish_result(lake, MIXTURE, job.name, tables(found), settings=settings, facts=facts(found))

@@ -22,11 +22,11 @@ from jobs.conditions import documents_where
 from jobs.mixture.weights_fit import CERTAIN, Estimate, estimate
 from jobs.mixture.weights_request import DOCUMENT, TOKEN, WeightsOptions, about_runs, check_request
 from jobs.query import check_lake, check_run
-from operators.catalog import write_catalog
 from operators.evaluation.run_scores import reading
 from operators.lake import Lake
 from operators.mixtures.em_read import Totals, read_tokens, read_totals
-from operators.results import check_free, keep_result, run_states
+from operators.results import check_free, run_states
+from pipelines.catalog import publish_result
 from pipelines.config import ConfigError
 from schemas.mixtures import MIXTURE_CURVES, MIXTURE_POSTERIORS, MIXTURES
 from schemas.results import MIXTURE
@@ -102,10 +102,9 @@ def weights(options: WeightsOptions) -> Weights:
         "cut_bytes": totals.cut_bytes,
         "fits": {each.method: _facts(each) for each in estimates},
     }
-    kept = keep_result(
+    kept = publish_result(
         lake, MIXTURE, options.name, _tables(options, estimates), settings=options.settings, facts=facts, states=states
     )
-    write_catalog(options.lake, options.storage_options)
     return Weights(options, tuple(estimates), len(chosen), left_out, notes, kept)
 
 

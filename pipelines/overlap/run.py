@@ -27,6 +27,7 @@ from typing import Any
 
 from operators.lake import overlap_job_path
 from operators.overlap import BenchmarkIndex, OverlapError, Totals
+from pipelines.catalog import refresh_catalog
 from pipelines.causes import in_one_line
 from pipelines.claims import StoredClaims
 from pipelines.config import ConfigError
@@ -89,7 +90,7 @@ def compare(plan: OverlapPlan) -> dict[str, Any]:
 
 def _leave(plan: OverlapPlan) -> None:
     """What is done once the job is written: the catalog, and the record goes."""
-    _refresh_catalog(plan)
+    refresh_catalog(plan.lake)
     drop_progress(plan.lake, plan.job.name)
 
 
@@ -233,9 +234,3 @@ def _job(
         },
         "rejects": {CORPUS: added.corpus.to_json(), BENCHMARK: added.benchmark.to_json()},
     }
-
-
-def _refresh_catalog(plan: OverlapPlan) -> None:
-    from operators.catalog import write_catalog
-
-    write_catalog(plan.lake.root, plan.lake.storage_options)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from operators.results import keep_result
 from operators.tokenizer_statistics.parallel import premium_rows
 from operators.tokenizer_statistics.rows import StatisticsOptions, statistic_rows
+from pipelines.catalog import publish_result
 from pipelines.config import ConfigError
 from pipelines.plan import package_versions
 from pipelines.score import RunError
@@ -129,9 +129,6 @@ def _statistics(
 
 
 def _keep(plan: TokenizersPlan, profile: Profile) -> None:
-    from operators.catalog import write_catalog
-
     job = plan.job
     tables = {TOKENIZER_STATISTICS.name: profile.rows}
-    keep_result(plan.lake, PROFILE, job.name, tables, settings=job.settings(), facts=profile.facts())
-    write_catalog(plan.lake.root, plan.lake.storage_options)
+    publish_result(plan.lake, PROFILE, job.name, tables, settings=job.settings(), facts=profile.facts())

@@ -73,7 +73,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the catalog, which takes longer to make than a comparison of this size."""
-    monkeypatch.setattr("jobs.compare.run.write_catalog", lambda *_: "")
+    monkeypatch.setattr("operators.catalog.write_catalog", lambda *_: "")
 
 
 @pytest.fixture(scope="module")

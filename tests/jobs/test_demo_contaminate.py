@@ -50,8 +50,7 @@ class Demo:
 
 def without_catalogs(patch: pytest.MonkeyPatch) -> None:
     """The file with the lake's views is written after each of many runs, which takes longer than these runs."""
-    patch.setattr("pipelines.score._refresh_catalog", lambda plan: None)
-    patch.setattr("pipelines.overlap.run._refresh_catalog", lambda plan: None)
+    patch.setattr("operators.catalog.write_catalog", lambda *_: "")
 
 
 @pytest.fixture(scope="module")

@@ -33,9 +33,7 @@ DOMAINS = ["books", "code, [b]\x1b[31m", "web", "wiki"]
 FAST = ("--resamples", "100", "--permutations", "99")
 
 
-@pytest.fixture(autouse=True)
-def _without_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("operators.catalog.write_catalog", lambda *_: "")
+pytestmark = pytest.mark.usefixtures("no_catalog")
 
 
 def numbers() -> tuple[Any, Any]:
@@ -249,7 +247,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labelled.write_run(Lake(str(path)), run, changed, features=(), model=run)
     runs = [argument for run in MODELS[:5] for argument in ("--run-id", run)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.mixture.fit.write_catalog", lambda *_: "")
+        patch.setattr("operators.catalog.write_catalog", lambda *_: "")
         done = CliRunner().invoke(app, ["mixture", "fit", str(path), *runs, "--resamples", "100", "--no-vocabulary"])
     assert done.exit_code == 0, done.output
     return path

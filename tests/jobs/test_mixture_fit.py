@@ -63,7 +63,7 @@ def real_catalog() -> None:
 def without_catalog(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """To rebuild the catalog's file takes longer than a fit of so few documents."""
     if "real_catalog" not in request.fixturenames:
-        monkeypatch.setattr("jobs.mixture.fit.write_catalog", lambda *_: None)
+        monkeypatch.setattr("operators.catalog.write_catalog", lambda *_: "")
 
 
 @pytest.fixture(scope="module")

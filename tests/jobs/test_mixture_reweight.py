@@ -29,9 +29,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def _without_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("operators.catalog.write_catalog", lambda *_: "")
+pytestmark = pytest.mark.usefixtures("no_catalog")
 
 
 def mixture(*arguments: object) -> Result:

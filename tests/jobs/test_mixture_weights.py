@@ -38,7 +38,7 @@ def catalogs() -> Iterator[list[str]]:
     """The lakes whose catalog was asked for; to make one takes longer than all else that the verb does here."""
     made: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.mixture.weights.write_catalog", lambda lake, options: made.append(lake))
+        patch.setattr("operators.catalog.write_catalog", lambda lake, options: made.append(lake))
         yield made
 
 
@@ -55,7 +55,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "lake"
     columns = {"id_column": "id", "domain_column": "domain"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.score._refresh_catalog", lambda plan: None)
+        patch.setattr("operators.catalog.write_catalog", lambda *_: "")
         for language, model in models.items():
             runs.run(model, corpus, path, run_id=f"{language}-run", **columns)
         runs.run(bare, corpus, path, run_id="bare-run", **columns)

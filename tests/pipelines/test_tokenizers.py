@@ -30,10 +30,7 @@ HOSTILE = "x\x1b[31m'; drop table runs; --"
 BAD = ('{"text": "no end', '{"text": ""}', '{"text": 3}')
 
 
-@pytest.fixture(autouse=True)
-def _no_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To make a lake's catalog anew takes longer than the rest, and views can be asked for without it."""
-    monkeypatch.setattr("operators.catalog.write_catalog", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_catalog")
 
 
 def record(i: int, domain: str | None, text: str, key: str | None = None) -> dict[str, Any]:

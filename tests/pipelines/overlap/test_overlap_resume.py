@@ -36,7 +36,7 @@ def own_node_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("pipelines.overlap.run._refresh_catalog", lambda plan: None)  # slower than all else together
+    monkeypatch.setattr("operators.catalog.write_catalog", lambda *_: "")  # slower than all else together
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Quiet:
     folder = tmp_path_factory.mktemp("quiet")
     world = overlaps.make_world(folder / "world")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.overlap.run._refresh_catalog", lambda plan: None)
+        patch.setattr("operators.catalog.write_catalog", lambda *_: "")
         overlaps.run(world, folder / "lake")
         patch.setattr(units, "UNIT_BYTES", 1500)
         patch.setattr(units, "PIECE_BYTES", 1500)
