@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import small
 import torch
+
+from pipelines.cluster import cluster
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once
@@ -43,3 +47,32 @@ def no_catalog() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("operators.catalog.write_catalog", lambda *_: "")
         yield
+
+
+_SHARED = contextlib.ExitStack()  # of this process: the cluster that `shared_cluster` started
+
+
+@pytest.fixture
+def shared_cluster() -> None:
+    """A Ray cluster of three logical cores, which a run with the Ray engine joins by itself: to start one takes longer
+    than such a run. It is left running for the next test of this process."""
+    import ray
+
+    if not ray.is_initialized():
+        _SHARED.close()
+        _SHARED.enter_context(cluster(None, 2))
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[None]:
+    """For a test that starts a Ray cluster of its own in this process: no other is there, before or after."""
+    import ray
+
+    _SHARED.close()
+    yield
+    ray.shutdown()
+
+
+def pytest_sessionfinish() -> None:
+    if "ray" in sys.modules:
+        _SHARED.close()

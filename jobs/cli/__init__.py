@@ -10,7 +10,8 @@ from jobs.cli.app import app
 from jobs.cli import (  # as `assay --help` lists
     score, scores, evaluate, dataset_inference, detector,
     memorization, overlap, exchangeability, contamination,
-    mixture, compare, tokenizers, lake, demo, bench,
+    mixture, compare, tokenizers, lake,
+    check, submit, nightly, status, demo, bench,
 )  # fmt: skip
 
 # isort: on
@@ -18,6 +19,7 @@ from jobs.cli import (  # as `assay --help` lists
 __all__ = [
     "app",
     "bench",
+    "check",
     "compare",
     "contamination",
     "dataset_inference",
@@ -29,9 +31,12 @@ __all__ = [
     "main",
     "memorization",
     "mixture",
+    "nightly",
     "overlap",
     "score",
     "scores",
+    "status",
+    "submit",
     "tokenizers",
 ]
 

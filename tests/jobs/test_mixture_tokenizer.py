@@ -112,6 +112,7 @@ def test_the_same_command_gives_the_same_numbers(
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("shared_cluster")
 def test_the_ray_engine_finds_the_same(
     files: dict[str, Path], found: tuple[Path, Result, Path], tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def write_lines(path: Path, texts: list[str]) -> Path:
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("shared_cluster")
 @pytest.mark.slow
 def test_a_document_that_kills_its_worker_is_rejected_and_the_rest_is_scored(tmp_path: Path) -> None:
     model = poison.make_model_folder(tmp_path / "model")
@@ -115,6 +116,7 @@ def test_a_model_that_kills_its_process_is_not_held_against_a_document(model_fol
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("own_cluster")
 @pytest.mark.slow
 def test_a_lost_node_costs_time_only(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray

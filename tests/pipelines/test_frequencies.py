@@ -104,6 +104,7 @@ def test_many_units_are_counted_as_one(
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("shared_cluster")
 def test_the_ray_engine_counts_the_same(
     model_folder: Path, corpus: Path, spoiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -26,7 +25,6 @@ from operators.orders import cut_shards, drawn_order
 from operators.verify import verify
 from pipelines import steps
 from pipelines.base_run import inherited
-from pipelines.cluster import cluster
 from pipelines.config import ConfigError, ScoreConfig
 from pipelines.orders import OrdersJob, OrdersPlan, plan_orders, score_orders
 from pipelines.plan import make_plan
@@ -261,18 +259,18 @@ def test_the_file_of_the_orders_is_the_same_to_the_byte(lake: Path) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("shared_cluster")
 @pytest.mark.slow
 def test_both_engines_write_the_same_rows(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of orders, and of strict windows, which share the cluster: to start one takes longer than either."""
+    """Of orders, and of strict windows."""
     monkeypatch.setattr("pipelines.plan.MIN_BLOCK_BYTES", 400)
     monkeypatch.setattr("pipelines.plan.MAX_BLOCK_BYTES", 400)
     windows = {"lake": str(lake), "base_run": "bench", "transform": "windows:prefix=20,suffix=12,offset=3"}
     for engine in ("inline", "ray"):
-        with cluster(None, 1) if engine == "ray" else contextlib.nullcontext():
-            scoring = {"engine": engine, "actors": 1}
-            score_orders(planned(lake, f"orders-{engine}", asked={"shards": 4, "permutations": 5}, scoring=scoring))
-            fields = {**windows, **scoring, "run_id": f"windows-{engine}"}
-            score_corpus(make_plan(ScoreConfig.parse(**inherited(fields))))
+        scoring = {"engine": engine, "actors": 1}
+        score_orders(planned(lake, f"orders-{engine}", asked={"shards": 4, "permutations": 5}, scoring=scoring))
+        fields = {**windows, **scoring, "run_id": f"windows-{engine}"}
+        score_corpus(make_plan(ScoreConfig.parse(**inherited(fields))))
     assert examined(lake, "orders-ray") == examined(lake, "orders-inline")
     for kind, table in itertools.product(("orders", "windows"), ("tokens", "documents")):
         one, other = (rows(lake, table, f"{kind}-{engine}") for engine in ("inline", "ray"))

@@ -59,6 +59,7 @@ def test_inline_run_from_jsonl_to_a_verified_lake(model_folder: Path, corpus: Pa
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("shared_cluster")
 def test_both_engines_write_the_same_rows(model_folder: Path, corpus: Path, tmp_path: Path, small_blocks: None) -> None:
     features = FEATURE_GROUPS
     for engine in ("inline", "ray"):
@@ -280,15 +281,13 @@ def test_actors_leave_cpus_for_the_tasks(
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("own_cluster")
 @pytest.mark.slow
 def test_actors_are_pinned_one_a_gpu(model_folder: Path, corpus: Path, tmp_path: Path, small_blocks: None) -> None:
     """Logical GPUs: the pool takes both, and the run ends with the same rows."""
     import ray
 
     ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        ledger = run(model_folder, corpus, tmp_path, engine="ray", dtype="float32")
-    finally:
-        ray.shutdown()
+    ledger = run(model_folder, corpus, tmp_path, engine="ray", dtype="float32")
     assert ledger["totals"]["documents"] == 30
     assert verify(Lake(str(tmp_path))) == []

@@ -151,6 +151,7 @@ def test_the_fingerprint_is_that_of_runs(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("shared_cluster")
 def test_the_ray_engine_finds_the_same(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "UNIT_FILES", 1)
     inline = profile(folder, tmp_path / "inline", parallel_column="pair")

@@ -424,6 +424,7 @@ def sent(step: Any) -> Any:
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("shared_cluster")
 @pytest.mark.slow
 def test_both_engines_write_the_same_rows(lake: Path, small_blocks: None) -> None:
     for engine in ("inline", "ray"):

@@ -107,6 +107,7 @@ def test_many_units_come_to_the_same_as_one(done: Done, tmp_path: Path, small_un
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("shared_cluster")
 def test_the_ray_engine_finds_the_same_with_an_index_from_the_lake(
     done: Done, tmp_path: Path, small_units: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

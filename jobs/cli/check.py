@@ -1,0 +1,1 @@
+"""`assay check` and `assay run`: flags and help."""

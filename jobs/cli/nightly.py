@@ -1,0 +1,1 @@
+"""`assay nightly`: flags and help."""

@@ -1,0 +1,1 @@
+"""`assay status`: flags and help."""

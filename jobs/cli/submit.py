@@ -1,0 +1,1 @@
+"""`assay submit` and `assay job`: flags and help."""
