@@ -5,7 +5,6 @@ A job with a base run takes what it does not say from that run; with copies it i
 
 from __future__ import annotations
 
-import logging
 import re
 import shlex
 import sys
@@ -17,26 +16,43 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.errors import printable
+from operators.storage.remote import redact
 from operators.transform import TransformError, parse_transform
-from pipelines.config import ConfigError, ScoreConfig, read_job
+from pipelines.config import ConfigError, ScoreConfig
+from pipelines.logs import configure_logs
 
 if TYPE_CHECKING:
-    from operators.shards import Shard
     from pipelines.plan import Plan
 
 
 def run_score(job: Path | None, flags: dict[str, Any], *, dry_run: bool, copies: int | None = None) -> None:
     """Run the verb; see `assay score --help` for the fields."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    configure_logs()
     if "text_template" in flags:
         flags = {**flags, "text_template": unescaped(flags["text_template"])}
-    fields = {**(read_job(job) if job else {}), **flags}
+    fields = {**(_fields(job) if job else {}), **flags}
+    said = fields.pop("copies", None)
+    for config in configs(fields, said if copies is None else copies):
+        _run(config, dry_run=dry_run)
+
+
+def _fields(job: Path) -> dict[str, Any]:
+    from jobs.job_file import read_fields
+
+    return read_fields(job, ("score",))
+
+
+def configs(fields: dict[str, Any], copies: int | None = None) -> list[ScoreConfig]:
+    """What the fields of a job ask for, with what they take from its base run: one run, or one a copy.
+
+    Raises:
+        ConfigError: they cannot be run; there is no such base run.
+    """
     if fields.get("base_run") is not None or fields.get("transform") is not None:
         from pipelines.base_run import inherited
 
         fields = inherited(fields)
-    for config in [ScoreConfig.parse(**each) for each in copied(fields, copies)]:
-        _run(config, dry_run=dry_run)
+    return [ScoreConfig.parse(**each) for each in copied(fields, copies)]
 
 
 def copied(fields: dict[str, Any], copies: int | None) -> list[dict[str, Any]]:
@@ -85,12 +101,12 @@ def unescaped(template: str) -> str:
 
 
 def print_plan(plan: Plan) -> None:
-    """What a run would do: steps, tables, resources and shards."""
-    from pipelines.engines import inline_resources, local_resources
+    """What a run would do: steps, tables, resources and shards, and what tokens and time come to."""
+    from pipelines.estimate.left import Left
+    from pipelines.estimate.work import crew_of, estimate
 
     config = plan.config
-    resources = local_resources(plan) if config.engine == "ray" else inline_resources(plan)
-    where = f"{resources.actors} x {'GPU' if resources.gpus else 'CPU core'}"
+    crew = crew_of(plan)
     table = Table("step", "what", "where", box=None, pad_edge=False, header_style="bold")
     stored = f"{len(plan.listing.shards):,} shards, {plan.n_bytes:,} bytes stored"
     text = repr(config.text_template or config.text_column)
@@ -107,19 +123,22 @@ def print_plan(plan: Plan) -> None:
     windows = f"context {plan.document_windows.context}, stride {plan.document_windows.stride}"
     if _has_strict_windows(plan):
         windows = f"windows of {plan.windows.context} tokens, the last {plan.windows.stride} predicted"
-    table.add_row("score", escape(f"{plan.model_facts['type']}, {windows}, dtype {config.dtype}"), where)
+    table.add_row("score", escape(f"{plan.model_facts['type']}, {windows}, dtype {config.dtype}"), crew.where)
     groups = ", ".join(("core", *config.features))
     table.add_row("write", escape(f"{config.precision}: {groups} -> {plan.lake.root}"), "CPU tasks")
     console = Console(soft_wrap=True)
     console.print(f"run {config.run_id} on engine {config.engine} ({_standing(plan)})", style="bold")
     console.print(table)
-    left = shards_left(plan)
-    for shard in left[:10]:
+    left = Left.of_plan(plan)
+    for shard in left.shards[:10]:
         last = plan.listing.stop is not None and shard == plan.listing.shards[-1]
         stop = f" (rows before {plan.listing.stop})" if last else ""
         console.print(escape(f"  {shard.format:8} {shard.n_bytes:>14,}  {printable(shard.uri)}{stop}"))
-    if len(left) > 10:
-        console.print(f"  ... and {len(left) - 10:,} more shards")
+    if len(left.shards) > 10:
+        console.print(f"  ... and {len(left.shards) - 10:,} more shards")
+    if left.shards:
+        for what, said in estimate(plan, left.of, crew, share=left.share).lines():
+            console.print(escape(printable(redact(f"{what:8}  {said}"))))
 
 
 def _prefixed(plan: Plan) -> str:
@@ -135,16 +154,6 @@ def _has_strict_windows(plan: Plan) -> bool:
     return transform is not None and transform.name == "windows"
 
 
-def shards_left(plan: Plan) -> list[Shard]:
-    """The shards of units that are not finished, in input order."""
-    finished = plan.done.finished
-    units = plan.units(plan.previous or {})
-    if units is None:
-        return list(plan.listing.shards)
-    left = {piece.shard for unit in units if unit.index not in finished for piece in unit.pieces}
-    return [shard for shard in plan.listing.shards if shard in left]
-
-
 def _standing(plan: Plan) -> str:
     if plan.finished:
         return "finished already: nothing to do"
@@ -152,8 +161,10 @@ def _standing(plan: Plan) -> str:
         return "new: what the run id holds is dropped first"
     if not plan.previous:
         return "new"
+    from pipelines.estimate.left import Left
+
     done = plan.done
-    left = f"{len(shards_left(plan)):,} of {len(plan.listing.shards):,} shards left"
+    left = f"{len(Left.of_plan(plan).shards):,} of {len(plan.listing.shards):,} shards left"
     return f"{left}, {done.counts['documents']:,} documents done"
 
 
