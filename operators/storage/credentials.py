@@ -7,6 +7,8 @@ What a name leads to is none: `key_file` is a path.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -36,6 +38,7 @@ _PARAMETER = re.compile(r"(?P<start>[?&;#](?P<name>[\w.%-]+)=)(?P<value>[^&;#\s'
 _HEADER = re.compile(r"(?:Basic|Bearer|Token)\s+(?P<value>\S+)", re.IGNORECASE)
 
 _ENVIRONMENT = re.compile(r"(?:AWS|AZURE|GOOGLE|GCS|HF|HUGGING_FACE|HUGGINGFACE)_")
+_REFERENCES = "ASSAY_SECRETS"  # variable of `pipelines.secrets`: JSON, its names those of a job's secrets
 _SHORTEST_SECRET = 4
 
 
@@ -55,13 +58,22 @@ def redact(text: str, options: Mapping[str, Any] | None = None) -> str:
     """`text` without the credentials that `options`, the environment, fsspec's own settings and URLs in it hold."""
     environment = {name: value for name, value in os.environ.items() if _ENVIRONMENT.match(name)}
     held = chain(_secrets(options or {}), _secrets(environment), _secrets(fsspec.config.conf))
-    parts = (part for name, value in held for part in _parts(name, value))
+    parts = chain((part for name, value in held for part in _parts(name, value)), _given_by_reference())
     secrets = {form for part in parts for form in (part, quote(part, safe=""), unquote(part))}
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")
     text = _USER_INFO.sub("://***@", text)
     return _PARAMETER.sub(lambda match: match["start"] + "***" if _is_secret(match["name"]) else match[0], text)
+
+
+def _given_by_reference() -> Iterator[str]:
+    """The values of the secrets that a job was given, whatever they are called, and their lines."""
+    with contextlib.suppress(ValueError):
+        for name in json.loads(os.environ.get(_REFERENCES) or "{}"):
+            value = os.environ.get(name, "")
+            yield value
+            yield from value.splitlines()
 
 
 def _is_secret(name: str) -> bool:
