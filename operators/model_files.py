@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-_MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.py")
+MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.py")
 
 
 class ModelError(ValueError):
@@ -25,7 +25,8 @@ class ModelError(ValueError):
 @dataclass(frozen=True)
 class ModelOptions:
     """`model`: local folder or hub id. `dtype` auto keeps the checkpoint's. `device` auto takes CUDA where there is
-    one. `compile`: the body's layers; None compiles on CUDA where a compiler is found.
+    one. `compile`: the body's layers; None compiles on CUDA where a compiler is found. `memory_share`: of the device's
+    memory, for processes that share one.
 
     `deterministic`: rows do not change with their neighbours, bit for bit; on CUDA every batch is then computed at one
     fixed size, and without it rows keep their numbers to `operators.body.agree.AGREEMENT`. A CPU always keeps them.
@@ -38,6 +39,7 @@ class ModelOptions:
     trust_remote_code: bool = False
     compile: bool | None = None
     deterministic: bool = False
+    memory_share: float = 1.0
 
     def torch_device(self) -> torch.device:
         """The device to score on.
@@ -66,25 +68,36 @@ def model_folder(options: ModelOptions) -> Path:
     """
     folder = Path(options.model).expanduser()
     if not folder.is_dir():
-        folder = _snapshot(options)
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"model {options.model!r}: {folder} holds no config.json")
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(f"model {options.model!r}: no .safetensors file in {folder}; convert the weights first")
+        folder = hub_snapshot(options.model, options.revision)
+    check_folder(folder, options.model)
     return folder
 
 
-def _snapshot(options: ModelOptions) -> Path:
+def check_folder(folder: Path, model: str, *, weights: bool = True) -> None:
+    """Raise ModelError if a folder is not that of a model; `weights`: with safetensors."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model {model!r}: {folder} holds no config.json")
+    if weights and not any(folder.glob("*.safetensors")):
+        raise ModelError(f"model {model!r}: no .safetensors file in {folder}; convert the weights first")
+
+
+def hub_snapshot(model: str, revision: str | None, *, weights: bool = True) -> Path:
+    """A model's folder in this machine's cache of the hub; `weights`: with safetensors.
+
+    Raises:
+        ModelError: the hub does not give it.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    wanted = [pattern for pattern in MODEL_FILES if weights or pattern != "*.safetensors"]
     try:
-        return Path(snapshot_download(options.model, revision=options.revision, allow_patterns=list(_MODEL_FILES)))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except HFValidationError as error:
-        raise ModelError(f"model {options.model!r}: no such folder, and not a hub id either") from error
+        raise ModelError(f"model {model!r}: no such folder, and not a hub id either") from error
     except Exception as error:  # the hub client raises a zoo of network and lookup errors
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        raise ModelError(f"model {options.model!r}: no such folder, and the hub did not give it ({reason})") from error
+        raise ModelError(f"model {model!r}: no such folder, and the hub did not give it ({reason})") from error
 
 
 def fingerprint(folder: Path) -> str:

@@ -37,6 +37,7 @@ from operators.body.probe import moved_rows, packing_obstacle, probe_bounds, pro
 from operators.failures import first_line, raise_if_out_of_memory
 from operators.head import GivenLogits, VocabularyHead
 from operators.head_probe import separate_head
+from operators.model_bytes import check_device
 from operators.model_files import ModelError, ModelOptions, context_limit, model_folder, read_config
 from operators.products import use_fast_products
 from operators.statistics.fold import compiler_available
@@ -88,10 +89,14 @@ class ScoringModel:
         """Load weights from safetensors onto the device.
 
         Raises:
-            ModelError: see `model_folder`; unknown architecture; a dtype the weights cannot be cast to.
+            ModelError: see `model_folder`; unknown architecture; a dtype the weights cannot be cast to; weights that
+                do not fit into the device, or into `memory_share` of it.
         """
         folder, device = model_folder(options), options.torch_device()
         read_config(folder, trust_remote_code=options.trust_remote_code)
+        check_device(folder, options.dtype, device, options.memory_share)
+        if device.type == "cuda" and options.memory_share < 1:  # several processes share it: none takes another's part
+            torch.cuda.set_per_process_memory_fraction(options.memory_share, device)
         if options.deterministic:
             prepare_repeatable(device)
         dtype = "auto" if options.dtype == "auto" else DTYPES[options.dtype]

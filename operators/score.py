@@ -27,6 +27,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from operators.batch_size import find_batch_tokens, room, rough_bytes
+from operators.body.probe import probe_ids
 from operators.budget import MIN_TILE_ROWS, Budget, fewer_rows, free_caches, smaller
 from operators.failures import first_line, is_out_of_memory
 from operators.model_files import ModelError, ModelOptions
@@ -34,7 +36,7 @@ from operators.models import ScoringModel
 from operators.score_columns import assembled
 from operators.staging import Downloads, Pending, Uploads
 from operators.statistics import Statistics, TileOptions, make_statistics
-from operators.windows import Segment, WindowOptions, pack, segments
+from operators.windows import MIN_BATCH_TOKENS, Segment, WindowOptions, pack, segments
 from schemas.flow import scored, statistic_names
 from schemas.tokens import FEATURE_GROUPS, HIDDEN
 
@@ -46,7 +48,8 @@ MOST_TILE_ROWS = 8192  # of any kernel's own choice
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """`features`: optional column groups to keep. `batch_tokens`: body batch, None for the device's default."""
+    """`features`: optional column groups to keep. `batch_tokens`: body batch; None: on a CPU what is fastest
+    there, on a GPU what its memory holds."""
 
     model: ModelOptions
     windows: WindowOptions
@@ -73,8 +76,10 @@ class Scorer:
         if HIDDEN in options.features and not self.model.separate:
             raise ModelError("this model's head cannot be separated from its body: --features hidden is not available")
         self.statistics = self._make_statistics(replace(options.tiles, deterministic=self.model.deterministic))
-        default = GPU_BATCH_TOKENS if self.model.device.type == "cuda" else CPU_BATCH_TOKENS
-        self.batch_tokens = options.batch_tokens or default
+        self.fed_tokens = self.batches = 0  # through the body so far; overlaps, and what ran out of memory, again
+        self.batch_tokens = options.batch_tokens or CPU_BATCH_TOKENS
+        if options.batch_tokens is None and self.model.device.type == "cuda":
+            self.batch_tokens = self._find_batch_tokens()
         self.model.prepare(self.batch_tokens, options.windows.most_fed)
         self.schema = scored(options.features)
 
@@ -123,6 +128,41 @@ class Scorer:
             free_caches(self.model.device)
             rows = fewer_rows(rows or MOST_TILE_ROWS)
 
+    @torch.inference_mode()
+    def _find_batch_tokens(self) -> int:
+        """As many tokens as fit into the memory that this process may take, up to where a GPU gains no more.
+
+        Where bits are promised that depend on it, or segments run alone, it is the same on every device.
+        """
+        if self.model.deterministic or not self.model.packed:
+            return GPU_BATCH_TOKENS
+        device, itemsize = self.model.device, self.model.dtype.itemsize
+        free, total = torch.cuda.mem_get_info(device)
+        held = torch.cuda.memory_allocated(device)
+        unused = torch.cuda.memory_reserved(device) - held
+        found = find_batch_tokens(
+            self._bytes_of_pass,
+            room(total=total, free=free, held=held, unused=unused, share=self.options.model.memory_share),
+            rough=rough_bytes(self.model.config, itemsize),
+            least=max(MIN_BATCH_TOKENS, self.options.windows.most_fed),
+            most=max(GPU_BATCH_TOKENS, self.options.windows.most_fed),
+        )
+        free_caches(device)
+        self.fed_tokens = self.batches = 0
+        return found
+
+    def _bytes_of_pass(self, tokens: int) -> int:
+        """Score made-up documents of one window each in one batch: the most bytes that were taken for it at once."""
+        windows, device = self.options.windows, self.model.device
+        free_caches(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        lengths = [windows.context] * max(1, tokens // windows.most_fed)
+        self.batch_tokens = tokens
+        self._score_within_budget(probe_ids(sum(lengths), self.model.config.vocab_size), lengths)
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+
     def _rows_may_change(self) -> None:
         """Raise ModelError where bits are promised that depend on the head's rows."""
         if self.model.deterministic and self.model.device.type != "cpu":
@@ -161,6 +201,8 @@ class Scorer:
         for batch in pack(segments(lengths, self.options.windows), self.batch_tokens):
             spans = [(starts[s.document] + s.start, starts[s.document] + s.stop) for s in batch]
             self._score_batch(batch, spans, ids_N, collector)
+            self.fed_tokens += sum(map(len, batch))
+            self.batches += 1
         return collector.finish()
 
     def _score_batch(

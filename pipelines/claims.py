@@ -5,6 +5,7 @@
                   begin(document) ... killed, twice         -> that document is a reject, its block goes on
 
 One death is not held against a document, since machines die for reasons of their own; an exception is no death at all.
+Nor is the end of a machine that took its workers along, as far as that is known: see `ray_claims`.
 """
 
 from __future__ import annotations
@@ -38,17 +39,23 @@ class Claims(Protocol):
     def begin(self, name: str) -> int:
         """Begin; returns how many earlier beginnings of this name were never ended."""
 
+    def certain(self, name: str) -> int:
+        """That number again, for a name that was begun just now, and final: asked before something is given up."""
+
     def end(self, name: str) -> None: ...
 
 
 class MemoryClaims:
-    """Claims of one process; under Ray an actor holds them, so that they outlive the workers."""
+    """Claims of one process."""
 
     def __init__(self) -> None:
         self.begun: Counter[str] = Counter()
 
     def begin(self, name: str) -> int:
         self.begun[name] += 1
+        return self.begun[name] - 1
+
+    def certain(self, name: str) -> int:
         return self.begun[name] - 1
 
     def end(self, name: str) -> None:
@@ -93,7 +100,7 @@ def counted(name: str, claims: Claims, most: int = MAX_DEATHS) -> Iterator[int]:
     """
     deaths = claims.begin(name)
     try:
-        if deaths >= most:
+        if deaths >= most and (deaths := claims.certain(name)) >= most:
             raise WorkerDiesError(f"{name} killed its worker {deaths} times: is there enough memory?")
         yield deaths
     finally:
@@ -121,7 +128,7 @@ def _one_by_one(step: Step, block: pa.Table, name: str, claims: Claims) -> Itera
             continue
         part = f"{name}/{place}"
         deaths = claims.begin(part)
-        if deaths >= DEATHS_OF_DOCUMENT:
+        if deaths >= DEATHS_OF_DOCUMENT and (deaths := claims.certain(part)) >= DEATHS_OF_DOCUMENT:
             yield step(rejected(row, deaths))  # not ended: should another one kill, this one is still known
             continue
         done = step(row)

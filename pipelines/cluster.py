@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipelines.config import ConfigError
+from pipelines.secrets import check_nodes, for_workers
 
 # What blocks in flight may take before Ray spills them to disk; a node of many GPUs has its own cluster and settings.
 OBJECT_STORE_BYTES = 1 << 30
@@ -30,9 +31,9 @@ def cluster(address: str | None, actors: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, **_environment()}
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side warns of what Ray Data does by design
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = named_address(address)
     _check_reachable(address)
     with _stderr_on_failure():
         if address:
@@ -48,9 +49,21 @@ def cluster(address: str | None, actors: int | None) -> Iterator[None]:
                 **quiet,
             )
     try:
+        check_nodes()
         yield
     finally:
         ray.shutdown()
+
+
+def named_address(address: str | None) -> str | None:
+    """The cluster to join, by the job or else by RAY_ADDRESS; None where one is to be started here."""
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+def _environment() -> dict[str, Any]:
+    """How workers find the secrets of this job: by reference, so that nothing that Ray shows holds one."""
+    runtime_env = for_workers()
+    return {"runtime_env": runtime_env} if runtime_env else {}
 
 
 def _check_reachable(address: str | None) -> None:

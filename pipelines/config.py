@@ -29,8 +29,9 @@ MIN_ROWS = 1000  # below so many records a share of rejects is not judged before
 
 # How a run is executed, or where: changing these between a start and a resume changes nothing that is stored. Model and
 # input stand in a run's identity by fingerprint and by the listing of the input's files.
-_EXECUTION_FIELDS = {"lake", "engine", "actors", "address", "batch_tokens", "device", "storage_options", "run_id",
-                     "model", "revision", "input", "limit", "max_rejects", "overwrite", "kernel"}  # fmt: skip
+_EXECUTION_FIELDS = {"lake", "engine", "actors", "max_actors", "gpus_per_actor", "accelerator_type", "address",
+                     "batch_tokens", "device", "storage_options", "run_id", "model", "revision", "input", "limit",
+                     "max_rejects", "overwrite", "kernel"}  # fmt: skip
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -80,7 +81,10 @@ class ScoreConfig(BaseModel):
     drop_text: bool = False
 
     engine: Literal["ray", "inline"] = "ray"
-    actors: int | None = Field(None, ge=1)
+    actors: int | None = Field(None, ge=1)  # the number, or where max_actors says more the fewest
+    max_actors: int | None = Field(None, ge=1)
+    gpus_per_actor: float | None = Field(None, gt=0)
+    accelerator_type: str | None = Field(None, min_length=1)  # Ray's name of it, such as H100
     batch_tokens: int | None = Field(None, ge=16)
     kernel: Literal["auto", "torch", "triton"] = "auto"
     deterministic: bool = False
@@ -150,6 +154,34 @@ class ScoreConfig(BaseModel):
         if value is None or parse_max_rejects(value):
             return str(value).strip() if isinstance(value, str) else value
         return value
+
+    @field_validator("gpus_per_actor")
+    @classmethod
+    def _at_most_one_gpu(cls, value: float | None) -> float | None:
+        if value is not None and value > 1:
+            raise ValueError(
+                f"{value:g} is more than an actor can use: a model is not split over GPUs, so 1 is the most; "
+                "a share such as 0.25 puts four actors on a GPU"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _pool_has_a_range(self) -> ScoreConfig:
+        if self.max_actors is not None and self.max_actors < (self.actors or 1):
+            raise ValueError(
+                f"--max-actors: {self.max_actors} is less than --actors {self.actors}, where the pool starts"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _devices_agree(self) -> ScoreConfig:
+        asked = [n for n in ("gpus_per_actor", "accelerator_type") if getattr(self, n) is not None]
+        if asked and self.device.startswith("cpu"):
+            flags = " and ".join("--" + name.replace("_", "-") for name in asked)
+            raise ValueError(f"{flags}: is about GPUs, but --device {self.device} takes none; leave one of them out")
+        if self.engine == "inline" and self.max_actors is not None:
+            raise ValueError("--max-actors: the inline engine is one process; leave it out, or take --engine ray")
+        return self
 
     @model_validator(mode="after")
     def _overwrite_names_the_run(self) -> ScoreConfig:
@@ -307,21 +339,6 @@ def read_storage_options(text: str) -> dict[str, Any]:
             "in a file and name it here, or set them in the environment"
         )
     return options
-
-
-def read_job(path: str | Path) -> dict[str, Any]:
-    """The fields of a YAML job file, not yet validated.
-
-    Raises:
-        ConfigError: no such file, not YAML, or not a mapping.
-    """
-    try:
-        fields = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path}: {str(error).splitlines()[0]}") from error
-    if not isinstance(fields, dict):
-        raise ConfigError(f"--config {path}: expected fields like 'model: ...', found {type(fields).__name__}")
-    return {str(name).replace("-", "_"): value for name, value in fields.items()}
 
 
 def _faults(error: ValidationError) -> str:

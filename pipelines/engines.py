@@ -18,23 +18,13 @@ from typing import Protocol
 import pyarrow as pa
 
 from pipelines.claims import DEATHS_OF_LOADING, Claims, StoredClaims, counted, guarded
+from pipelines.observed import in_log
+from pipelines.placement import Node, Resources, plan_resources
 from pipelines.plan import Plan, digest
 from pipelines.steps import BlockPlace, ReadStep, ScoreStep, Task, TokenizeStep, WriteStep
 from pipelines.units import Unit
 
-ACTOR_CPUS = 0.9  # logical, of a scorer: what is left fits tasks on every node, also when lost nodes' actors move there
-
 UnitStep = Callable[[Unit], Iterator[pa.Table]]
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a run takes: `actors` scorers, each with `gpus` GPUs or one CPU core, and tasks on the cluster's `cores`."""
-
-    actors: int
-    gpus: float
-    cpus: float
-    cores: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class Steps:
         c = plan.config
         return cls(
             ReadStep(plan.read_options(block_bytes), plan.lake, c.run_id, c.storage_options, claims),
-            TokenizeStep(str(plan.folder), plan.tokenize_options(), plan.vocab_size, plan.block_transform()),
+            TokenizeStep(plan.place, plan.tokenize_options(), plan.vocab_size, plan.block_transform()),
             WriteStep(plan.write_options()),
         )
 
@@ -104,7 +94,9 @@ class InlineEngine:
             for block in steps.read(task):
                 self.scorer = self.scorer or self._load()
                 name = BlockPlace.of(block).name
-                yield steps.write(guarded(scored, block, name, self.claims))
+                with in_log(block, "score"):
+                    manifest = steps.write(guarded(scored, block, name, self.claims))
+                yield manifest
 
     def _load(self) -> ScoreStep:
         """Apart from any block: what kills here is not a document."""
@@ -123,22 +115,11 @@ def make_engine(plan: Plan) -> AbstractContextManager[Engine]:
     return RayEngine(plan)
 
 
-def plan_resources(plan: Plan, cluster: dict[str, float]) -> Resources:
-    """One actor a GPU; without GPUs one a core but one, leaving the logical share that tasks need."""
-    on_cpu = plan.config.device.startswith("cpu")
-    gpus = 0 if on_cpu else int(cluster.get("GPU", 0))
-    cores = int(cluster.get("CPU", 1))
-    actors = plan.config.actors or gpus or max(1, cores - 1)
-    # Actors hold their CPUs for the whole run: what the tasks need must be left, or nothing would ever be read.
-    cpus = min(ACTOR_CPUS, max(0.01, ACTOR_CPUS * cores / actors))
-    return Resources(actors, 1.0 if gpus else 0.0, round(cpus, 2), cores)
-
-
 def local_resources(plan: Plan) -> Resources:
     """What a run would take of this machine."""
     import torch
 
-    return plan_resources(plan, {"CPU": (os.cpu_count() or 1) + 1, "GPU": torch.cuda.device_count()})
+    return plan_resources(plan.config, [Node((os.cpu_count() or 1) + 1, torch.cuda.device_count())])
 
 
 def inline_resources(plan: Plan) -> Resources:

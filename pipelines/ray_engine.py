@@ -3,30 +3,39 @@
     tasks -> read -> tokenize -> score -> write -> manifests
              tasks   tasks       actors   tasks
 
-Reading, tokenizing and writing are spread over the cluster's CPUs, scoring is a pool of actors, one GPU each where
-there are GPUs and one CPU core each otherwise; blocks stream, so memory stays bounded. A block crosses Ray as one row
+Reading, tokenizing and writing are spread over the cluster's CPUs, scoring is a pool of actors, one GPU or a share of
+one each where there are GPUs and one CPU core each otherwise (`placement`). The pool is of one size, or grows while
+blocks wait and shrinks while actors do. Blocks stream, so memory stays bounded. A block crosses Ray as one row
 that holds an Arrow stream: Ray would merge and split tables as it sees fit, and a document's rows must stay in the part
-that is named after them. Ray starts what was killed anew; `claims` sees to it that this ends.
+that is named after them. Ray starts what was killed anew; `ray_claims` sees to it that this ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import pickle
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 
-from pipelines.claims import DEATHS_OF_LOADING, Claims, MemoryClaims, Step, counted, guarded
-from pipelines.cluster import cluster
-from pipelines.engines import Resources, Steps, UnitStep, plan_resources
+from operators.model_bytes import weight_bytes
+from pipelines.claims import DEATHS_OF_LOADING, Claims, Step, counted, guarded
+from pipelines.cluster import cluster, named_address
+from pipelines.engines import Steps, UnitStep
+from pipelines.logs import LogOptions
+from pipelines.observed import Observer
+from pipelines.placement import Node, Resources, check_gpus, plan_resources
 from pipelines.plan import Plan, Scoring
-from pipelines.steps import BlockPlace, ReadStep, ScoreStep, Task
+from pipelines.ray_claims import RayClaims
+from pipelines.steps import WORKER_METADATA, BlockPlace, ScoreStep, Task
 from pipelines.units import Unit
+
+log = logging.getLogger(__name__)
 
 _BLOCK, _WORK = "block", "work"
 _READ_CPUS, _TOKENIZE_CPUS, _WRITE_CPUS = 0.03, 0.02, 0.03  # logical: steps of equal ones would fuse into one
@@ -69,7 +78,8 @@ class RaySurveyor:
             chain.append(error)
             error = getattr(error, "cause", None) or error.__cause__  # type: ignore[assignment]
         ours = (ray.exceptions.RayTaskError, ray.exceptions.UnserializableException)
-        from_step = any(isinstance(e, ours) for e in chain)
+        # What an actor raises while it is made comes as its death: loading the model again would raise it again.
+        from_step = any(isinstance(e, ours) or getattr(e, "actor_init_failed", False) for e in chain)
         return not from_step and any(isinstance(e, ray.exceptions.RayError) for e in chain)
 
 
@@ -77,64 +87,50 @@ class RayEngine(RaySurveyor):
     """A surveyor that scores, too."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan.config.address, plan.config.actors)
+        super().__init__(plan.config.address, plan.config.max_actors or plan.config.actors)
         self.plan = plan
         self.resources = Resources(0, 0.0, 0.0)
 
     def __enter__(self) -> Self:
         import ray
 
+        joined = ray.is_initialized() or named_address(self.address) is not None
         super().__enter__()
-        self.resources = plan_resources(self.plan, ray.cluster_resources())
+        try:
+            nodes = [Node.of(node["Resources"], node["Labels"]) for node in ray.nodes() if node["Alive"]]
+            if warning := check_gpus(self.plan.config, nodes, may_grow=joined):
+                log.warning("%s", warning)
+            weights = weight_bytes(self.plan.folder, self.plan.config.dtype)
+            self.resources = plan_resources(self.plan.config, nodes, weights)
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def score(self, tasks: Sequence[Task], block_bytes: int) -> Generator[pa.Table]:
-        import ray.data
-
         # Tasks take next to no logical CPU, so that they always find room; how many run at once is said instead.
         few, many = max(2, self.resources.cores // 4), max(1, self.resources.cores // 2)
-        claims = self.claims
+        claims, light = self.claims, self.resources.light_options
         steps = Steps.of(self.plan, block_bytes, claims)
+        observer = Observer(LogOptions.of(self.plan.config.run_id))
         manifests = (
             _inputs(tasks)
-            .flat_map(_tables_of(steps.read), num_cpus=_READ_CPUS, concurrency=few)
+            .flat_map(_tables_of(observer.reading(steps.read)), num_cpus=_READ_CPUS, concurrency=few, **light)
             .map_batches(
-                _over_blocks(_guarded(steps.tokenize, "tokenize", claims)),
-                **_arrow(num_cpus=_TOKENIZE_CPUS, concurrency=many),
+                _over_blocks(observer.step(_guarded(steps.tokenize, "tokenize", claims), "tokenize")),
+                **_arrow(num_cpus=_TOKENIZE_CPUS, concurrency=many, **light),
             )
             .map_batches(
-                _actor_class(self.plan.scoring(), claims),
-                compute=ray.data.ActorPoolStrategy(size=self.resources.actors),
-                **_arrow(num_cpus=self.resources.cpus, num_gpus=self.resources.gpus),
+                _actor_class(self.plan.scoring(), claims, observer),
+                compute=_pool(self.resources),
+                **_actor_options(self.resources),
             )
             .map_batches(
-                _over_blocks(_counted(steps.write, "write", claims)), **_arrow(num_cpus=_WRITE_CPUS, concurrency=few)
+                _over_blocks(observer.step(_counted(steps.write, "write", claims), "write")),
+                **_arrow(num_cpus=_WRITE_CPUS, concurrency=few, **light),
             )
         )
         yield from _tables(manifests)
-
-
-class RayClaims:
-    """Claims held by an actor of their own. If that dies, nothing is held against anyone, and it starts over."""
-
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
-
-    @classmethod
-    def start(cls) -> RayClaims:
-        import ray
-
-        return cls(ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(MemoryClaims).remote())
-
-    def begin(self, name: str) -> int:
-        import ray
-
-        with contextlib.suppress(ray.exceptions.RayError):
-            return int(ray.get(self.actor.begin.remote(name)))
-        return 0
-
-    def end(self, name: str) -> None:
-        self.actor.end.remote(name)
 
 
 def _configure() -> None:
@@ -145,6 +141,23 @@ def _configure() -> None:
     context.target_max_block_size = _YIELD_EVERY_BLOCK
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+
+
+def _pool(resources: Resources) -> Any:
+    """The scorers: as many as are asked for, or from the fewest to the most, as there is work.
+
+    Ray adds an actor where each has a block in hand and one waiting, and ends one where half of them have none.
+    """
+    import ray.data
+
+    most = resources.most_actors
+    return ray.data.ActorPoolStrategy(min_size=resources.actors, max_size=most, max_tasks_in_flight_per_actor=2)
+
+
+def _actor_options(resources: Resources) -> dict[str, Any]:
+    asked = {"accelerator_type": resources.accelerator_type, "memory": resources.memory or None}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    return _arrow(num_cpus=resources.cpus, num_gpus=resources.gpus, **asked)
 
 
 def _inputs(work: Sequence[Any]) -> Any:
@@ -164,23 +177,40 @@ def _tables(dataset: Any) -> Iterator[pa.Table]:
             yield from _unwrap(batch)
 
 
-def _actor_class(scoring: Scoring, claims: Claims) -> type:
+def _actor_class(scoring: Scoring, claims: Claims, observer: Observer) -> type:
     """A pool member's class with its options bound: arguments of a constructor would not survive a restart."""
 
     class ScoreActor:
         def __init__(self) -> None:
             import ray
 
+            observer.begin()
             # Restarts keep the actor's id, and Ray would go on with them for ever.
             loading = f"loading the model in actor {ray.get_runtime_context().get_actor_id()}"
             with counted(loading, claims, DEATHS_OF_LOADING):
                 step = ScoreStep(scoring)
-            self.over = _over_blocks(_guarded(step, "score", claims))
+            self.over = _over_blocks(observer.scoring(_signed(_guarded(step, "score", claims)), step.scorer))
 
         def __call__(self, batch: pa.Table) -> pa.Table:
             return self.over(batch)
 
     return ScoreActor
+
+
+def _signed(step: Step) -> Step:
+    """`step`, whose blocks say where they were made: the actor, its node and its GPUs."""
+    import ray
+
+    context = ray.get_runtime_context()
+    worker = json.dumps(
+        {"actor": context.get_actor_id(), "node": context.get_node_id(), "gpus": context.get_accelerator_ids()["GPU"]}
+    )
+
+    def signed(block: pa.Table) -> pa.Table:
+        done = step(block)
+        return done.replace_schema_metadata({**(done.schema.metadata or {}), WORKER_METADATA: worker})
+
+    return signed
 
 
 def _guarded(step: Step, verb: str, claims: Claims) -> Step:
@@ -214,10 +244,9 @@ def _unwrap(batch: pa.Table) -> Iterator[pa.Table]:
             yield reader.read_all()
 
 
-def _tables_of(step: ReadStep | UnitStep) -> Callable[[dict[str, Any]], Iterator[dict[str, bytes]]]:
+def _tables_of(step: Callable[[Any], Iterator[pa.Table]]) -> Callable[[dict[str, Any]], Iterator[dict[str, bytes]]]:
     def rows(item: dict[str, Any]) -> Iterator[dict[str, bytes]]:
-        tables: Iterable[pa.Table] = step(pickle.loads(item[_WORK]))
-        for table in tables:
+        for table in step(pickle.loads(item[_WORK])):
             yield {_BLOCK: _wrap(table)}
 
     return rows

@@ -22,12 +22,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from operators.lake import Lake
+from operators.model_places import ModelPlace
+from operators.pieces import Piece
 from operators.read import ReadOptions, read_pieces
 from operators.threads import one_thread
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.transform import BlockTransform
 from operators.write import PartWriter, WriteOptions
 from pipelines.claims import Claims
+from pipelines.consumed import Consumed
 from pipelines.probe import Dying
 from pipelines.repeats import read_repeats
 from pipelines.units import Unit
@@ -38,9 +41,10 @@ if TYPE_CHECKING:
     from pipelines.plan import Scoring
 
 # Schema metadata that travels with a block: where it lies in the input, how many records the reader put into it, and
-# what the scorer says of itself.
+# what the scorer says of itself and of where it ran.
 BLOCK_METADATA = b"assay.block"
 SCORER_METADATA = b"assay.scorer"
+WORKER_METADATA = b"assay.worker"
 
 
 class LostRecordsError(RuntimeError):
@@ -60,12 +64,14 @@ class Task:
 
 @dataclass(frozen=True)
 class BlockPlace:
-    """Which block of which unit a table is, and how many records the reader put into it."""
+    """Which block of which unit a table is, how many records the reader put into it, and for which share of the unit's
+    stored bytes it stands, about."""
 
     unit: int
     block: int
     is_last: bool
     rows_in: int
+    share: float = 0.0
 
     def attach(self, table: pa.Table) -> pa.Table:
         return table.replace_schema_metadata({BLOCK_METADATA: json.dumps(astuple(self))})
@@ -104,25 +110,31 @@ class ReadStep:
 
     def _placed(self, task: Task) -> Iterator[pa.Table]:
         """The blocks that are not done, each with its place."""
-        unit = task.unit
+        unit, consumed = task.unit, Consumed(self._pieces(task))
         number, held = 0, None
         for block in self._blocks(task):
             if held is not None:
+                share = consumed.by(held)
                 if number not in task.done:
-                    yield BlockPlace(unit.index, number, False, len(held)).attach(held)
+                    yield BlockPlace(unit.index, number, False, len(held), share).attach(held)
                 number += 1
             held = block
         if number not in task.done:
             last = READ.empty_table() if held is None else held
-            yield BlockPlace(unit.index, number, True, len(last)).attach(last)
+            yield BlockPlace(unit.index, number, True, len(last), consumed.rest()).attach(last)
+
+    def _pieces(self, task: Task) -> list[Piece]:
+        """What is read of a task: all but the files that kill their reader."""
+        return [piece for piece in task.unit.pieces if piece.shard.uri not in task.dying.killers]
 
     def _blocks(self, task: Task) -> Iterator[pa.Table]:
         unit = task.unit
         repeats = read_repeats(self.lake, self.run_id, unit.index, task.repeats)
         last = unit.pieces[-1].shard.uri if unit.pieces else None
         yield from self._killed(task)
-        pieces = [piece for piece in unit.pieces if piece.shard.uri not in task.dying.killers]
-        for block in read_pieces(pieces, self.options, repeats=repeats, storage_options=self.storage_options):
+        for block in read_pieces(
+            self._pieces(task), self.options, repeats=repeats, storage_options=self.storage_options
+        ):
             if unit.stop is None:
                 yield block
                 continue
@@ -146,16 +158,21 @@ _KILLED_READER = {
 
 
 class TokenizeStep:
-    """Loads the tokenizer of `folder` once a process. `transform`: what becomes of texts first, and of tokens last."""
+    """Loads the tokenizer of a model once a process. `place`: where the model is, or its folder. `transform`: what
+    becomes of texts first, and of tokens last."""
 
     def __init__(
-        self, folder: str, options: TokenizeOptions, vocab_size: int, transform: BlockTransform | None = None
+        self,
+        place: ModelPlace | str,
+        options: TokenizeOptions,
+        vocab_size: int,
+        transform: BlockTransform | None = None,
     ) -> None:
-        self.folder, self.options, self.vocab_size = folder, options, vocab_size
+        self.place, self.options, self.vocab_size = place, options, vocab_size
         self.transform = transform
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        tokenizer = _tokenizer(self.folder, self.options, self.vocab_size)
+        tokenizer = _tokenizer(self.place, self.options, self.vocab_size)
         if self.transform is None:
             tokenized = tokenizer(block)
         else:
@@ -165,9 +182,10 @@ class TokenizeStep:
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(folder: str, options: TokenizeOptions, vocab_size: int) -> DocumentTokenizer:
+def _tokenizer(place: ModelPlace | str, options: TokenizeOptions, vocab_size: int) -> DocumentTokenizer:
     # Blocks are tokenized in parallel processes; threads inside each would only compete with the model.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    folder = place.folder(weights=False) if isinstance(place, ModelPlace) else place
     return DocumentTokenizer.load(folder, options, vocab_size=vocab_size)
 
 
@@ -216,6 +234,6 @@ class WriteStep:
         rows_out = pc.sum(manifest["documents"]).as_py() + pc.sum(manifest["rejects"]).as_py()
         if place.rows_in != rows_out:
             raise LostRecordsError(f"{place.rows_in} records were read into a block and {rows_out} came out")
-        for name in ("unit", "block", "is_last", "rows_in"):
+        for name in ("unit", "block", "is_last", "rows_in", "share"):
             manifest = manifest.append_column(name, pa.array([getattr(place, name)]))
         return manifest.replace_schema_metadata(block.schema.metadata)

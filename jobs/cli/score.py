@@ -39,7 +39,9 @@ def score(
     inputs: Annotated[
         list[str] | None, typer.Argument(help="More inputs.", metavar="[URI]...", show_default=False)
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Local folder or hub id of a causal LM (safetensors).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Local folder, hub id or folder URI of a causal LM (safetensors).")
+    ] = None,
     input: Inputs = None,  # noqa: A002 - the flag's name
     lake: Annotated[str | None, typer.Option(help="Folder (or fsspec URI) to write to.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Name of the run; the same command again resumes it.")] = None,
@@ -97,21 +99,38 @@ def score(
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Length of the lists of --features topk (default: 10).")] = None,
     precision: Annotated[str | None, typer.Option(help="compact (6 to 7 bytes a token) or full.")] = None,
-    drop_text: Annotated[bool | None, typer.Option("--drop-text", help="Do not store the documents' text.")] = None,
+    drop_text: Annotated[
+        bool | None, typer.Option("--drop-text/--no-drop-text", help="Do not store the documents' text.")
+    ] = None,
     revision: Revision = None,
     trust_remote_code: Annotated[
-        bool | None, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
+        bool | None,
+        typer.Option("--trust-remote-code/--no-trust-remote-code", help="Run code that comes with the model."),
     ] = None,
     engine: EngineOption = None,
-    actors: Annotated[int | None, typer.Option(help="Scoring actors (default: one a GPU, else one a core).")] = None,
-    batch_tokens: Annotated[int | None, typer.Option(help="Tokens in a forward pass (default: by device).")] = None,
+    actors: Annotated[
+        int | None, typer.Option(help="Scoring actors, or the fewest (default: one a GPU, else one a core).")
+    ] = None,
+    max_actors: Annotated[
+        int | None, typer.Option(help="Most scoring actors: the pool grows and shrinks with the work.")
+    ] = None,
+    gpus_per_actor: Annotated[
+        float | None, typer.Option(help="GPU of an actor: 1, or a share such as 0.25 for several small models.")
+    ] = None,
+    accelerator_type: Annotated[
+        str | None, typer.Option(help="GPU to score on, by Ray's name: H100, A100, L4.", metavar="NAME")
+    ] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="Tokens in a forward pass (default: as many as fit, by device).")
+    ] = None,
     kernel: Annotated[
         Kernel | None, typer.Option(help="Of the head: auto takes the fastest that is exact on this device.")
     ] = None,
     deterministic: Annotated[
         bool | None,
         typer.Option(
-            "--deterministic", help="Rows keep their bits whatever shares their batch, on CUDA too; slower there."
+            "--deterministic/--no-deterministic",
+            help="Rows keep their bits whatever shares their batch, on CUDA too; slower there.",
         ),
     ] = None,
     address: Address = None,

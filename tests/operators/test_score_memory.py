@@ -21,7 +21,7 @@ from operators.failures import is_out_of_memory
 from operators.head import VocabularyHead
 from operators.model_files import ModelError, ModelOptions
 from operators.models import ScoringModel
-from operators.score import ScoreOptions, Scorer
+from operators.score import GPU_BATCH_TOKENS, ScoreOptions, Scorer
 from operators.statistics import ROW_ALIGNMENT, Statistics, TileOptions, make_statistics
 from operators.windows import MIN_BATCH_TOKENS, WindowOptions, pack, segments
 from schemas import FEATURE_GROUPS
@@ -185,6 +185,63 @@ def test_what_torch_really_raises_is_known() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
+BYTES_A_TOKEN = 1000  # of the device that `made_up_device` stands for
+
+
+@pytest.fixture
+def made_up_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's account of a device of 2 MB on which a pass takes `BYTES_A_TOKEN`."""
+    last: list[int] = []
+    hidden = CrampedModel.hidden
+
+    def noted(self: CrampedModel, ids_T: Tensor, bounds: Sequence[tuple[int, int]]) -> Tensor:
+        last[:] = [len(ids_T)]
+        return hidden(self, ids_T, bounds)
+
+    monkeypatch.setattr(CrampedModel, "hidden", noted)
+    for name, value in {
+        "mem_get_info": lambda _: (2_000_000, 2_000_000),
+        "memory_allocated": lambda _: 0,
+        "memory_reserved": lambda _: 0,
+        "reset_peak_memory_stats": lambda _: None,
+        "synchronize": lambda _: None,
+        "max_memory_allocated": lambda _: BYTES_A_TOKEN * last[0],
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+
+
+@pytest.mark.parametrize(
+    ("share", "limit", "expected"),
+    [(1.0, 10**9, (640, 950)), (0.5, 10**9, (256, 475)), (1.0, 500, (256, 500)), (1.0, 8, (32, 32))],
+)
+@pytest.mark.usefixtures("made_up_device")
+def test_a_devices_budget_is_found_by_passes_of_the_model(
+    llama: torch.nn.Module, share: float, limit: int, expected: tuple[int, int]
+) -> None:
+    """Half of what a process may take, 2 MB but a twentieth, holds 950 tokens; `limit`: where memory runs out."""
+    model = ModelOptions("made here", memory_share=share)
+    options = ScoreOptions(model, WINDOWS, (), TileOptions(rows=TILE_ROWS, columns=128, compiled=False))
+    scorer = Scorer(options, CrampedModel(copy.deepcopy(llama)))
+    scorer.model.limit = limit
+    found = scorer._find_batch_tokens()
+    assert expected[0] <= found <= expected[1]
+    assert (scorer.fed_tokens, scorer.batches) == (0, 0)  # trials are no work
+    scorer.model.limit = 10**9
+    scorer.batch_tokens = found
+    wanted = scorer_of(llama).score(ids(), LENGTHS)["logprob"]
+    assert scorer.score(ids(), LENGTHS)["logprob"].tobytes() == wanted.tobytes()
+
+
+@pytest.mark.usefixtures("made_up_device")
+def test_a_promise_of_bits_fixes_the_budget(llama: torch.nn.Module) -> None:
+    model = CrampedModel(copy.deepcopy(llama))
+    scorer = Scorer(ScoreOptions(ModelOptions("made here"), WINDOWS), model)
+    model.deterministic = True
+    model.calls.clear()
+    assert scorer._find_batch_tokens() == GPU_BATCH_TOKENS
+    assert model.calls == []
+
+
 @pytest.fixture
 def small_device() -> Iterator[torch.device]:
     """A CUDA device of which this process may use 1 GiB."""
@@ -197,6 +254,18 @@ def small_device() -> Iterator[torch.device]:
     torch.cuda.set_per_process_memory_fraction(2**30 / total)
     yield device
     torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.gpu
+def test_a_real_device_has_a_budget_that_fits(llama: torch.nn.Module, small_device: torch.device) -> None:
+    options = ScoreOptions(ModelOptions("made here", memory_share=0.05), WindowOptions(128, 64))
+    scorer = Scorer(options, ScoringModel(copy.deepcopy(llama).to(small_device)))
+    assert 128 <= scorer.batch_tokens <= GPU_BATCH_TOKENS
+    lengths = [128] * 512
+    tokens = torch.randint(0, 331, (sum(lengths),), generator=torch.Generator().manual_seed(1))
+    before = scorer.batch_tokens
+    scorer.score(tokens, lengths)
+    assert scorer.batch_tokens == before
 
 
 @pytest.mark.gpu

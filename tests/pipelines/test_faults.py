@@ -7,8 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from operators import identity, read
 from operators.lake import Lake
 from operators.storage import Storage
 from operators.verify import verify
-from pipelines import probe, units
+from pipelines import probe
 from pipelines.config import ConfigError
 from pipelines.journal import Journal
 from pipelines.plan import Plan, digest, make_plan
@@ -113,49 +111,6 @@ def test_a_model_that_kills_its_process_is_not_held_against_a_document(model_fol
     with pytest.raises(RunError, match="loading the model killed its worker 8 times: is there enough memory"):
         runs.run(model_folder, corpus, lake.root)
     assert runs.run(model_folder, corpus, lake.root)["totals"]["documents"] == 2
-
-
-@pytest.mark.cluster
-@pytest.mark.usefixtures("own_cluster")
-@pytest.mark.slow
-def test_a_lost_node_costs_time_only(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setattr(units, "UNIT_BYTES", 4000)
-    monkeypatch.setattr("pipelines.plan.MIN_BLOCK_BYTES", 4000)
-    monkeypatch.setattr("pipelines.plan.MAX_BLOCK_BYTES", 4000)
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for name in range(12):
-        write_lines(folder / f"{name:02}.jsonl", small.stdlib_texts(900)[name * 4 : name * 4 + 4])
-    runs.run(model_folder, folder, tmp_path / "whole")
-    lake = Lake(str(tmp_path / "lake"))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    lost: list[int] = []
-    try:
-        node = cluster.add_node(num_cpus=2)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-
-        def lose_node() -> None:
-            deadline = time.monotonic() + 120
-            while time.monotonic() < deadline and not lake.parts("documents", "run"):
-                time.sleep(0.1)
-            lost.append(len(lake.parts("documents", "run")))
-            cluster.remove_node(node, allow_graceful=False)
-
-        thread = threading.Thread(target=lose_node)
-        thread.start()
-        ledger = runs.run(model_folder, folder, lake.root, engine="ray", actors=2)
-        thread.join()
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    assert 0 < lost[0] < 12
-    assert ledger["totals"]["documents"] == 48
-    for table in ("tokens", "documents"):
-        assert rows(lake.root, table).equals(rows(tmp_path / "whole", table))
-    assert verify(lake) == []
 
 
 def test_an_address_without_a_cluster_is_said_at_once(model_folder: Path, tmp_path: Path) -> None:

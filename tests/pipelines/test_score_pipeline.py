@@ -19,7 +19,6 @@ from operators.lake import Lake
 from operators.verify import verify
 from pipelines import steps
 from pipelines.config import ConfigError, ScoreConfig
-from pipelines.engines import plan_resources
 from pipelines.plan import make_plan
 from pipelines.previous import ResumeError
 from pipelines.score import RunError
@@ -258,36 +257,3 @@ def test_credentials_in_a_uri_are_refused_and_not_echoed(field: dict[str, str]) 
         ScoreConfig.parse(**{"model": "m", "input": "i", "lake": "l", "run_id": "r", **field})
     assert "holds credentials" in str(error.value)
     assert "s3cret" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("cluster", "asked", "expected"),
-    [
-        ({"CPU": 3.0}, {}, (2, 0.0, 0.9)),
-        ({"CPU": 1.0}, {}, (1, 0.0, 0.9)),
-        ({"CPU": 2.0}, {"actors": 5}, (5, 0.0, 0.36)),
-        ({"CPU": 8.0, "GPU": 8.0}, {}, (8, 1.0, 0.9)),
-        ({"CPU": 64.0, "GPU": 4.0}, {"actors": 2}, (2, 1.0, 0.9)),
-        ({"CPU": 9.0, "GPU": 4.0}, {"device": "cpu"}, (8, 0.0, 0.9)),
-    ],
-)
-def test_actors_leave_cpus_for_the_tasks(
-    model_folder: Path, corpus: Path, tmp_path: Path, cluster: dict[str, float], asked: dict[str, Any],
-    expected: tuple[int, float, float],
-) -> None:  # fmt: skip
-    resources = plan_resources(make_plan(config(model_folder, corpus, tmp_path, **asked)), cluster)
-    assert (resources.actors, resources.gpus, resources.cpus) == expected
-    assert resources.actors * resources.cpus <= 0.9 * cluster["CPU"] + 0.01
-
-
-@pytest.mark.cluster
-@pytest.mark.usefixtures("own_cluster")
-@pytest.mark.slow
-def test_actors_are_pinned_one_a_gpu(model_folder: Path, corpus: Path, tmp_path: Path, small_blocks: None) -> None:
-    """Logical GPUs: the pool takes both, and the run ends with the same rows."""
-    import ray
-
-    ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
-    ledger = run(model_folder, corpus, tmp_path, engine="ray", dtype="float32")
-    assert ledger["totals"]["documents"] == 30
-    assert verify(Lake(str(tmp_path))) == []
