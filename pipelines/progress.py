@@ -1,22 +1,25 @@
-"""Progress of a run: a bar on a terminal, plain lines in a log. Documents, tokens, tokens/s, and the time left.
+"""Progress of a run: a bar on a terminal, else lines, plain or JSON as the log is. Documents, tokens, tokens/s, and the
+time left.
 
-Time left comes from the share of the input's bytes that is done, so it needs no second pass; its clock starts with the
-first block. It is not shown before the second block. Where stored bytes say little of the text (compressed files,
-columns that are not read) only whole units count, so a single such file shows no time left.
+Time left is the work that is left over the pace of late (`pace`). The work that is left follows from what the stored
+bytes of each kind of input have held so far (`work_left`), so it needs no second pass. Nothing is said before the pace
+can be told, which takes a few blocks.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-if TYPE_CHECKING:
-    from pipelines.plan import Plan
-    from pipelines.steps import Task
+from pipelines.logs import LogOptions
+from pipelines.pace import Pace
+from pipelines.work_left import WorkLeft
+
+log = logging.getLogger(__name__)
 
 LINE_EVERY = 10.0  # seconds between plain lines
 
@@ -32,92 +35,63 @@ class Counts:
     tokens: int = 0
     scored: int = 0
     text_bytes: int = 0
-    started: float = field(default_factory=time.monotonic)
-    first_block: float | None = None
-    blocks: int = 0
+    started: float = field(default_factory=lambda: time.monotonic())
 
     def add(self, manifest: dict[str, Any]) -> None:
         for name in ("rows_in", "documents", "rejects", "unreadable", "tokens", "scored", "text_bytes"):
             setattr(self, name, getattr(self, name) + int(manifest[name]))
-        self.blocks += 1
-        self.first_block = self.first_block or time.monotonic()
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
-    def describe(self, share: float | None) -> str:
+    def describe(self, left: float | None) -> str:
+        """`left`: seconds, None where they are not known."""
         rate = self.tokens / max(self.seconds, 1e-9)
         rejects = f", {self.rejects:,} rejected" if self.rejects else ""
-        left = self.time_left(share)
-        return f"{self.documents:,} documents{rejects}, {self.tokens:,} tokens, {rate:,.0f} tokens/s{left}"
-
-    def time_left(self, share: float | None) -> str:
-        """`, 3 min 20 s left`; nothing where that cannot be told yet."""
-        working = time.monotonic() - (self.first_block or self.started)
-        if share is None or self.blocks <= 1 or first_share(share, self.blocks) <= 0:
-            return ""
-        return f", {duration(working * (1 - share) / first_share(share, self.blocks))} left"
+        return f"{self.documents:,} documents{rejects}, {self.tokens:,} tokens, {rate:,.0f} tokens/s{said(left)}"
 
 
-def first_share(share: float, blocks: int) -> float:
-    """Share done since the first block came: what the clock that starts with it has seen."""
-    return share * (blocks - 1) / blocks
+def said(left: float | None) -> str:
+    """`, 3 min 20 s left`; nothing where that cannot be told."""
+    return "" if left is None else f", {duration(left)} left"
 
 
 def duration(seconds: float) -> str:
-    """`7 s`, `3 min 20 s`, `2 h 05 min`."""
+    """`7 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-@dataclass
-class Share:
-    """The share of an attempt's work that is done. `n_bytes`: stored bytes of its units, by unit; `limit`: records at
-    most, where the job sets a limit; `plain`: whether stored bytes are those of the text."""
-
-    n_bytes: Mapping[int, int]
-    limit: int | None
-    plain: bool
-    finished: int = 0  # stored bytes
-
-    @classmethod
-    def of(cls, plan: Plan, tasks: Sequence[Task]) -> Share:
-        shards = plan.listing.shards
-        packed = any(s.format in ("parquet", "arrow") or s.uri.lower().endswith((".gz", ".zst")) for s in shards)
-        return cls({task.unit.index: task.unit.n_bytes for task in tasks}, plan.config.limit, not packed)
-
-    def add(self, manifest: dict[str, Any]) -> None:
-        if manifest["is_last"]:
-            self.finished += self.n_bytes.get(manifest["unit"], 0)
-
-    def __call__(self, counts: Counts) -> float | None:
-        """At most 0.99 before the end; None where nothing is known."""
-        if self.limit is not None:
-            return min(0.99, (counts.documents + counts.rejects) / self.limit)
-        total = sum(self.n_bytes.values())
-        done = max(self.finished, counts.text_bytes if self.plain else 0)
-        return min(0.99, done / total) if done and total else None
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
 
 
 class Progress:
-    """A context manager; call it with each manifest. `verb`: what is done, as the lines begin."""
+    """A context manager; call it with each manifest. `verb`: what is done, as the lines begin. `workers`: how many
+    blocks are worked on at once, about."""
 
     def __init__(
-        self, share: Share, stream: TextIO | None = None, *, counts: Counts | None = None, verb: str = "scoring"
+        self,
+        work: WorkLeft,
+        stream: TextIO | None = None,
+        *,
+        counts: Counts | None = None,
+        verb: str = "scoring",
+        workers: int = 1,
     ) -> None:
-        self.share, self.stream, self.verb = share, stream or sys.stderr, verb
+        self.work, self.stream, self.verb = work, stream or sys.stderr, verb
         self.counts = counts or Counts()
+        self.pace = Pace(self.counts.started, workers)
         self._bar: Any = None
         self._task: Any = None
-        self._last_line = 0.0
+        self._last_line = float("-inf")
+        self._as_json = LogOptions.of().format == "json"
 
     def __enter__(self) -> Progress:
-        if self.stream.isatty():
+        if self.stream.isatty() and not self._as_json:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
@@ -129,14 +103,33 @@ class Progress:
         return self
 
     def __call__(self, manifest: dict[str, Any]) -> None:
+        now = time.monotonic()
         self.counts.add(manifest)
-        self.share.add(manifest)
-        share = self.share(self.counts)
+        self.pace.add(now, self.work.add(manifest))
         if self._bar is not None:
-            self._bar.update(self._task, completed=share or 0.0, description=self.counts.describe(share))
-        elif time.monotonic() - self._last_line >= LINE_EVERY:
-            self._last_line = time.monotonic()
-            print(f"{self.verb}: {self.counts.describe(share)}", file=self.stream, flush=True)
+            self._bar.update(self._task, completed=self.share or 0.0, description=self.counts.describe(self.left))
+        elif now - self._last_line >= LINE_EVERY:
+            self._last_line = now
+            self._line()
+
+    def _line(self) -> None:
+        said = f"{self.verb}: {self.counts.describe(self.left)}"
+        if not self._as_json:
+            print(said, file=self.stream, flush=True)
+            return
+        numbers = {name: getattr(self.counts, name) for name in ("documents", "tokens", "rejects")}
+        log.info("%s", said, extra={"assay": {**numbers, "done": self.share, "seconds_left": self.left}})
+
+    @property
+    def share(self) -> float | None:
+        """Of this attempt's work, how much is done: at most 0.99 before the end; None where nothing is known."""
+        return self.work.share
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the end, None where they are not known."""
+        rate, work = self.pace.rate, self.work.left
+        return work / rate if rate and work is not None else None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
