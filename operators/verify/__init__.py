@@ -2,7 +2,7 @@
 
     run -> ledger, layout -> each documents part -> its tokens part -> rejects -> ids and records across parts -> totals
         -> scores, windows, spans and fits of the run as it is now, orders that it scored; and of the lake: names that
-        belong to no run, counts of corpora, overlaps, results that have a name
+        belong to no run, counts of corpora, overlaps, results that have a name, nights
 
 Reads every byte once, one part at a time (tokens by row group), with Parquet's page checksums on. What must be unique
 across parts is compared in passes over ranges of hashes, so memory stays bounded however many documents a run has; the
@@ -25,6 +25,7 @@ from operators.verify.frequencies import frequency_faults
 from operators.verify.layout import Expected, all_run_ids, layout_faults, ledger_findings, lost_faults
 from operators.verify.leftovers import Repair, repair
 from operators.verify.memorization import memorization_faults
+from operators.verify.nights import night_faults
 from operators.verify.orders import lost_order_faults, order_faults
 from operators.verify.overlaps import overlap_faults
 from operators.verify.records import repeated_documents, repeated_records
@@ -51,7 +52,7 @@ def verify(lake: Lake, run_id: str | None = None) -> list[Fault]:
     faults = [*lost_faults(lake, run_ids), *lost_order_faults(lake, run_ids)]
     for each in run_ids:
         faults += _run_faults(lake, each)
-    return [*faults, *frequency_faults(lake), *overlap_faults(lake), *result_faults(lake)]
+    return [*faults, *frequency_faults(lake), *overlap_faults(lake), *result_faults(lake), *night_faults(lake)]
 
 
 def _run_faults(lake: Lake, run_id: str) -> Iterator[Fault]:

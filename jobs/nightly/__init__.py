@@ -1,0 +1,1 @@
+"""`assay nightly`: what changed since the last good night is scored, measured and summed up."""

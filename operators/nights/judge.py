@@ -1,0 +1,244 @@
+"""Tonight against the nights before, for every number at once, with one false-alarm rate for the whole night.
+
+    nights of each number -> weekly cycle out (`weekdays`) -> changes of level over all nights (`changes`, `dates`)
+                                     \\-> tonight against the nights since the last change (`levels`) -> Holm
+
+`alpha` is the chance that a night in which nothing changed gives any finding, over all its numbers: half of it for
+tonight (Holm), half for changes of level (max-T). In a year of 365 such nights, up to 365 alpha nights have one by
+luck; fewer do, since the scans of neighbouring nights are nearly the same and Holm is cautious where numbers move
+together. Fewer than FEWEST nights before tonight, or since the last change: no verdict, said so.
+What is not handled: dependence of nights on the nights before (`lag` says how strong it is), and seasons longer than a
+week, which are found as changes or trends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from itertools import pairwise
+from math import inf
+
+import numpy as np
+from scipy import special, stats
+
+from operators.evaluation.multiplicity import holm_adjusted
+from operators.nights.changes import Change, Series, find_changes
+from operators.nights.dates import size_of
+from operators.nights.levels import Floats, expect, level_of
+from operators.nights.scale import natural, natural_difference
+from operators.nights.weekdays import NO_WEEK, Week, week_of
+from schemas.nights import HISTORY, LIKE, STEP, TONIGHT, TOO_FEW, TREND, UNLIKE
+
+FEWEST = 5  # nights before tonight, of the same level, that a verdict needs
+CONFIDENCE = 0.95
+_DEPENDENT = 0.01  # level at which nights are said to depend on the night before
+
+Key = tuple[str, str, str]  # measure, part, subject
+
+
+@dataclass(frozen=True)
+class Nights:
+    """One number over nights, tonight last: ascending dates, levels and their errors [T] on `scale`. `freedom`: degrees
+    of freedom of tonight's error, one less than it has units."""
+
+    dates: Sequence[date]
+    levels_T: Floats
+    errors_T: Floats
+    scale: str
+    unit: str
+    freedom: float = inf
+
+
+@dataclass(frozen=True)
+class Watch:
+    """`alpha`: of the night; `draws`: orders of nights drawn, at least 2 / alpha for changes of level to be found."""
+
+    alpha: float = 0.01
+    draws: int = 1999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1 or self.draws + 1 < 2 / self.alpha:
+            raise ValueError(
+                f"alpha {self.alpha:g} with {self.draws} draws: expected a share above 0 and below 1, and at least "
+                "2 / alpha draws"
+            )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row of `night_changes`, numbers in the unit of the number itself; `is_finding`: worth a reader's time."""
+
+    key: Key
+    test: str
+    verdict: str
+    unit: str
+    n_nights: int
+    since: date | None = None
+    since_low: date | None = None
+    since_high: date | None = None
+    before: float | None = None
+    after: float | None = None
+    expected: tuple[float, float] | None = None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+
+    @property
+    def is_finding(self) -> bool:
+        return self.verdict in (UNLIKE, STEP, TREND)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Verdicts in the order of the numbers; `weekly`: numbers whose weekly cycle was taken out; `dependent`: those
+    whose nights depend on the night before, with that correlation."""
+
+    verdicts: tuple[Verdict, ...]
+    weekly: tuple[Key, ...] = ()
+    dependent: tuple[tuple[Key, float], ...] = ()
+
+
+def judge(numbers: Mapping[Key, Nights], watch: Watch) -> Judged:
+    """Every number's verdict on tonight, and every change of level and trend in its nights.
+
+    Raises:
+        ValueError: levels that are not finite, dates that do not ascend, or numbers whose last night is not tonight.
+    """
+    if len({nights.dates[-1] for nights in numbers.values()}) > 1:
+        raise ValueError("numbers of different nights: every one must end tonight")
+    calendar = sorted({day for nights in numbers.values() for day in nights.dates})
+    places = {day: place for place, day in enumerate(calendar)}
+    weeks = {key: _week(nights) for key, nights in numbers.items()}
+    series = {key: _series(nights, weeks[key], places) for key, nights in numbers.items()}
+    changes = find_changes(series, alpha=watch.alpha / 2, draws=watch.draws, n_places=len(calendar), seed=watch.seed)
+    tonight = [
+        _tonight(key, nights, series[key], weeks[key], [c for c in changes if c.key == key])
+        for key, nights in numbers.items()
+    ]
+    history = [_history(numbers[change.key], series[change.key], change, watch.seed) for change in changes]
+    return Judged(
+        verdicts=(*_adjusted(tonight, watch.alpha / 2), *history),
+        weekly=tuple(key for key, week in weeks.items() if week.is_seen),
+        dependent=tuple(_dependent(series, changes)),
+    )
+
+
+def _week(nights: Nights) -> Week:
+    """Of the nights before tonight: a strange night must not explain itself."""
+    weekdays = np.array([day.weekday() for day in nights.dates[:-1]], np.intp)
+    return week_of(weekdays, nights.levels_T[:-1], nights.errors_T[:-1]) if weekdays.size else NO_WEEK
+
+
+def _series(nights: Nights, week: Week, places: Mapping[date, int]) -> Series:
+    weekdays = np.array([day.weekday() for day in nights.dates], np.intp)
+    at = np.array([places[day] for day in nights.dates], np.intp)
+    return Series(at, nights.levels_T - week.effects[weekdays], nights.errors_T)
+
+
+# Tonight
+
+
+def _tonight(key: Key, nights: Nights, series: Series, week: Week, changes: Sequence[Change[Key]]) -> Verdict:
+    """Tonight against the nights since the last change; `p_adjusted` and the verdict are still open."""
+    since = max((change.split for change in changes if not change.is_trend), default=0)
+    before = series.cut(since, len(series) - 1)
+    value = natural(float(nights.levels_T[-1]), nights.scale)
+    verdict = Verdict(key, TONIGHT, TOO_FEW, nights.unit, len(before) + 1, after=value)
+    if len(before) < FEWEST or len(before) - 1 - week.spent < 1:
+        return verdict
+    level, error = level_of(before.values_T, before.errors_T, week.spent), float(series.errors_T[-1])
+    tonight = float(series.values_T[-1])
+    expected = expect(level, error, tonight, CONFIDENCE, week.more, nights.freedom)
+    cycle = float(week.effects[nights.dates[-1].weekday()])  # given back: a reader sees the number as it was
+    freedom = min(level.freedom, nights.freedom)
+    reach = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * float(np.hypot(level.error, error))
+    mean, apart = expected.value + cycle, tonight - expected.value
+    ends = [natural_difference(mean, mean + apart, apart + side, nights.scale) for side in (-reach, reach)]
+    return replace(
+        verdict,
+        verdict=LIKE,
+        before=natural(mean, nights.scale),
+        expected=(natural(expected.low + cycle, nights.scale), natural(expected.high + cycle, nights.scale)),
+        difference=natural_difference(mean, mean + apart, apart, nights.scale),
+        interval=(ends[0], ends[1]),
+        p_value=expected.p_value,
+    )
+
+
+def _adjusted(verdicts: Sequence[Verdict], alpha: float) -> list[Verdict]:
+    adjusted = holm_adjusted([np.nan if v.p_value is None else v.p_value for v in verdicts])
+    return [
+        v if v.p_value is None else replace(v, p_adjusted=float(p), verdict=UNLIKE if p <= alpha else LIKE)
+        for v, p in zip(verdicts, adjusted, strict=True)
+    ]
+
+
+# Changes of level
+
+
+def _history(nights: Nights, series: Series, change: Change[Key], seed: int) -> Verdict:
+    span = series.cut(change.start, change.stop)
+    verdict = Verdict(
+        change.key, HISTORY, TREND if change.is_trend else STEP, nights.unit, len(span),
+        p_value=change.p_value, p_adjusted=change.p_adjusted,
+    )  # fmt: skip
+    if change.is_trend:
+        return _trend(verdict, nights, span)
+    size = size_of(span, change.split - change.start, confidence=CONFIDENCE, least=change.least, seed=seed)
+    dates = nights.dates[change.start : change.stop]
+    difference, *ends = (
+        natural_difference(size.before, size.after, each, nights.scale)
+        for each in (size.after - size.before, size.low, size.high)
+    )
+    return replace(
+        verdict,
+        since=nights.dates[change.split],
+        since_low=dates[size.first],
+        since_high=dates[size.last],
+        before=natural(size.before, nights.scale),
+        after=natural(size.after, nights.scale),
+        difference=difference,
+        interval=(ends[0], ends[1]),
+    )
+
+
+def _trend(verdict: Verdict, nights: Nights, span: Series) -> Verdict:
+    """From the first to the last night by the line of least squares, all nights alike."""
+    line = stats.linregress(span.places_T.astype(np.float64), span.values_T)
+    width = float(span.places_T[-1] - span.places_T[0])
+    change = float(line.slope) * width
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(span) - 2)) * float(line.stderr) * width
+    before = float(line.intercept + line.slope * span.places_T[0])
+    difference, low, high = (
+        natural_difference(before, before + change, each, nights.scale)
+        for each in (change, change - reach, change + reach)
+    )
+    return replace(
+        verdict,
+        before=natural(before, nights.scale),
+        after=natural(before + change, nights.scale),
+        difference=difference,
+        interval=(low, high),
+    )
+
+
+# Dependence
+
+
+def _dependent(series: Mapping[Key, Series], changes: Sequence[Change[Key]]) -> list[tuple[Key, float]]:
+    """Numbers whose nights go with the night before, beyond luck (1 % over all numbers), changes of level taken out."""
+    found, p_values = [], []
+    for key, each in series.items():
+        cuts = [0, *sorted(c.split for c in changes if c.key == key and not c.is_trend), len(each)]
+        parts = [each.values_T[a:b] - each.values_T[a:b].mean() for a, b in pairwise(cuts)]
+        residuals = np.concatenate(parts)
+        squares = float((residuals**2).sum())
+        if len(each) < 2 * FEWEST or not squares > 0:
+            continue
+        lag = float((residuals[1:] * residuals[:-1]).sum()) / squares
+        found.append((key, lag))
+        p_values.append(float(special.ndtr(-(lag + 1 / len(each)) * np.sqrt(len(each)))))
+    return [pair for pair, p in zip(found, holm_adjusted(p_values), strict=True) if p <= _DEPENDENT]

@@ -1,0 +1,224 @@
+"""A night up to its list of shards: what there is to do is found and written down, then scored as a run of its own.
+
+    last good night's list + listing -> begin -> <date>.open.parquet -> run <name>-<date> -> listing -> night_shards
+
+A night that died is taken up from what it wrote down: the same shards, by exact name, whatever the input holds by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+from zoneinfo import ZoneInfo
+
+from operators.lake import Lake
+from operators.shards import Shard, list_shards
+from pipelines.config import ConfigError, ScoreConfig
+from pipelines.nightly.book import Book
+from pipelines.nightly.night import Night, night_id
+from pipelines.nightly.retention import Policy
+from pipelines.nightly.shards import Found, Known, compare, counts, has_list, read_list, settle, to_score
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_OF_ONE_RUN = ("limit", "overwrite", "transform", "base_run", "copies", "dry_run")
+_SHOWN = 20
+
+
+class Asked(Protocol):
+    """What the `nightly` block of a job file says (`jobs.nightly.options`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def zone(self) -> ZoneInfo: ...
+    @property
+    def weekdays(self) -> Sequence[str]: ...
+    @property
+    def settle_seconds(self) -> float: ...
+    @property
+    def baseline(self) -> str | None: ...
+    @property
+    def rescore(self) -> bool: ...
+    @property
+    def retention(self) -> Policy | None: ...
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A night that knows what it is to do. `plan`: of its run, None where none is left to do.
+
+    `shards`: its list, where an earlier attempt has come that far.
+    """
+
+    night: Night
+    found: list[Found]
+    plan: Plan | None
+    shards: dict[str, Known] | None = None
+
+
+@dataclass(frozen=True)
+class NightlyJob:
+    """A nightly job and its lake. `fields`: of `ScoreConfig`, the same every night.
+
+    Raises:
+        ConfigError: the fields are not sound, or belong to a single run.
+    """
+
+    asked: Asked
+    fields: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        faults = [f"{name}: has no place in a nightly job" for name in _OF_ONE_RUN if self.fields.get(name) is not None]
+        if faults:
+            raise ConfigError("\n".join(faults))
+        self.config(date.min)
+
+    def config(self, day: date) -> ScoreConfig:
+        """The scoring job of a night."""
+        return ScoreConfig.parse(**{**self.fields, "run_id": night_id(self.asked.name, day)})
+
+    @property
+    def book(self) -> Book:
+        config = self.config(date.min)
+        return Book(Lake(config.lake, config.storage_options), self.asked.name)
+
+    def listing(self) -> list[Shard]:
+        """What the input names now.
+
+        Raises:
+            InputError: it names nothing, or cannot be listed: an input that is gone is no corpus of which all is gone.
+        """
+        config = self.config(date.min)
+        return list_shards(config.input, format=config.format, storage_options=config.storage_options)
+
+
+def begin(job: NightlyJob, day: date, moment: datetime) -> Begun:
+    """Find out what a night is to do; nothing is written.
+
+    Raises:
+        ConfigError: the settings are not those of the nights before, or a run of this name is somebody else's.
+        InputError, ModelError, NightError: as listing, planning and the book.
+    """
+    book = job.book
+    good = book.good()
+    last = book.night(good[-1]) if good else None
+    known = read_list(book.lake, book.name, last.date) if last else {}
+    is_new_baseline = last is None or last.label != job.asked.baseline
+    lost, dropped = _missing_runs(book, known)
+    found = compare(
+        job.listing(),
+        known,
+        moment=moment.timestamp(),
+        settle_seconds=job.asked.settle_seconds,
+        lost_runs=lost,
+        dropped_runs=dropped,
+        rescore=job.asked.rescore and is_new_baseline and last is not None,
+    )
+    night = Night(
+        name=book.name,
+        date=day,
+        run_id=None,
+        shards=counts(each.state for each in found),
+        covers=missed(last.date, day, job.asked.weekdays) if last else (),
+        baseline=day.isoformat() if last is None or is_new_baseline else last.baseline,
+        label=job.asked.baseline,
+        identity={} if last is None or is_new_baseline else last.identity,
+        notes=tuple(f"run {run} is gone: what it held and is still there is scored again" for run in sorted(lost)),
+        started=moment,
+    )
+    if (run_id := night_id(book.name, day)) in book.lake.run_ids():
+        raise ConfigError(
+            f"run {run_id!r} exists in {book.lake.root}, and is of no night of {book.name!r}: give the nightly job "
+            "another name"
+        )
+    if not to_score(found):
+        return Begun(night, found, None)
+    plan = _plan(job, day, found)
+    identity = comparable(plan.identity)
+    _check_comparable(night, identity, last)
+    return Begun(replace(night, run_id=run_id, identity=identity), found, plan)
+
+
+def take_up(job: NightlyJob, day: date) -> Begun:
+    """A night that an earlier attempt has begun, as it was begun.
+
+    Raises:
+        ConfigError, ResumeError, InputError, ModelError, NightError: it cannot be gone on with under this job file.
+    """
+    book = job.book
+    night, found = book.begun(day)
+    night = replace(night, resumed=True)
+    if has_list(book.lake, book.name, day):
+        return Begun(night, found, None, read_list(book.lake, book.name, day))
+    return Begun(night, found, _plan(job, day, found) if night.run_id is not None else None)
+
+
+def score(begun: Begun, job: NightlyJob) -> dict[str, Known]:
+    """Score what a night is to score, or the rest of it, and say what has become of each shard.
+
+    Raises:
+        RunError: as `score_corpus`.
+    """
+    if begun.shards is not None:
+        return begun.shards
+    if begun.plan is None:
+        return settle(begun.found, {}, None, begun.night.date)
+    from pipelines.score import score_corpus
+
+    score_corpus(begun.plan)
+    again = {shard.uri: shard for shard in job.listing()}
+    return settle(begun.found, again, begun.night.run_id, begun.night.date)
+
+
+def missed(last: date, day: date, weekdays: Sequence[str]) -> tuple[date, ...]:
+    """The dates between two nights on which one was due."""
+    between = (last + timedelta(days=n) for n in range(1, (day - last).days))
+    return tuple(each for each in between if WEEKDAYS[each.weekday()] in weekdays)
+
+
+def comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run's identity must be the same for its numbers to be compared with another's: all but the input."""
+    return {name: value for name, value in identity.items() if name != "input_listing"}
+
+
+def _plan(job: NightlyJob, day: date, found: Sequence[Found]) -> Plan:
+    from pipelines.plan import make_plan
+    from pipelines.previous import Listing
+
+    return make_plan(job.config(day), Listing(to_score(found)))
+
+
+def _check_comparable(night: Night, identity: Mapping[str, Any], last: Night | None) -> None:
+    before = night.identity
+    names = sorted({*before, *identity}) if before else []
+    changes = [
+        f"  {n}: was {before.get(n)!r}, now {identity.get(n)!r}" for n in names if before.get(n) != identity.get(n)
+    ]
+    if not changes:
+        return
+    more = [f"  and {len(changes) - _SHOWN} more"] if len(changes) > _SHOWN else []
+    raise ConfigError(
+        "\n".join(
+            [
+                f"night {night_id(night.name, night.date)} cannot be compared with {last.date if last else 'others'}:",
+                *changes[:_SHOWN],
+                *more,
+                "mend the job file, or give `nightly` a new `baseline: LABEL` (and `rescore: true` to score every "
+                "shard again): nights before it are then left out of comparisons",
+            ]
+        )
+    )
+
+
+def _missing_runs(book: Book, known: Mapping[str, Known]) -> tuple[set[str], set[str]]:
+    """Of the runs that hold shards, those that have vanished, and those that retention took away."""
+    missing = {each.run_id for each in known.values() if each.run_id is not None} - set(book.lake.run_ids())
+    if not missing:
+        return set(), set()
+    taken = {run for night in book.nights() for run in night.removed_runs}
+    return missing - taken, missing & taken
