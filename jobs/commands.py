@@ -34,3 +34,32 @@ def joined(words: Iterable[str]) -> str:
 def flags(given: Iterable[tuple[str, object]]) -> list[str]:
     """The flags that have a value that is not their default."""
     return [word for flag, value in given if value not in (None, "", "auto") for word in (flag, str(value))]
+
+
+def resume_command(config: Mapping[str, Any]) -> str:
+    """Goes on with the run whose ledger holds this `config`. Options of the storage are never kept there: they are to
+    be given again."""
+    from pipelines.config import ScoreConfig
+
+    words = ["assay", "score"]
+    for name, field in ScoreConfig.model_fields.items():
+        value = config.get(name)
+        if name not in config or value == field.get_default(call_default_factory=True) or value in (None, [], ()):
+            continue
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag)
+        elif name == "features":
+            words += [flag, ",".join(value)]
+        else:
+            values = value if isinstance(value, list) else [value]
+            words += [word for each in values for word in (flag, _typed(name, each))]
+    return joined(words)
+
+
+def _typed(name: str, value: object) -> str:
+    """A value as it is typed: line breaks and tabs of a template are two characters each."""
+    text = str(value)
+    if name == "text_template":
+        text = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+    return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from jobs.errors import printable
 from jobs.query import check_lake, check_run
+from pipelines.logs import configure_logs
 
 WIDTH = 100
 
@@ -44,7 +44,7 @@ def run_train(
     from operators.detectors.training import train
     from operators.evaluation.run_scores import reading
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    configure_logs()
     check_lake(lake, options)
     check_run(lake, run_id, options)
     given = dict(options) if options else None

@@ -2,17 +2,16 @@
 
     exit 2   the job as asked for cannot be run: ConfigError, InputError, ModelError, ResumeError, QueryError,
              ScoreError, ResultError
-    exit 1   the job ran and failed: RunError, StorageError, ObjectError, OSError
+    exit 1   the job ran and failed: RunError, NightError, SubmissionError, StorageError, ObjectError, OSError
 
 Anything else is a defect of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
+from operators.printable import printable
 
-def printable(text: str) -> str:
-    """`text` with control and other unprintable characters escaped: names of files and records may hold any."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+__all__ = ["exit_code", "printable"]
 
 
 def exit_code(error: BaseException) -> int | None:
@@ -30,6 +29,6 @@ def exit_code(error: BaseException) -> int | None:
         "DemoError",
     }:
         return 2
-    if names & {"RunError", "StorageError", "OSError"}:
+    if names & {"RunError", "NightError", "SubmissionError", "StorageError", "OSError"}:
         return 1
     return None

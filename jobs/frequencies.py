@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
 import time
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.errors import printable
 from pipelines.config import ConfigError, read_storage_options
+from pipelines.logs import configure_logs
 
 if TYPE_CHECKING:
     from operators.token_counts import TokenCounts
@@ -20,7 +20,7 @@ _OF_RUNS = ("lake", "name", "from_run", "first_tokens", "overwrite", "storage_op
 
 def run_frequencies(lake: str, name: str, from_run: str | None, flags: dict[str, Any]) -> None:
     """Run the verb; see `assay frequencies --help` for the flags."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    configure_logs()
     started = time.monotonic()
     counts = _of_input(lake, name, flags) if from_run is None else _of_run(lake, name, from_run, flags)
     occurring = int((counts.n > 0).sum())

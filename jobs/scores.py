@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import pyarrow as pa
 from jobs.errors import printable
 from jobs.query import check_lake, print_table
 from pipelines.config import ConfigError
+from pipelines.logs import configure_logs
 
 if TYPE_CHECKING:
     import duckdb
@@ -67,7 +67,7 @@ def run_scores(
     from operators.scores.kept import keep_detector
     from operators.storage.remote import redact
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    configure_logs()
     check_lake(lake, options)
     store = Lake(lake, options)
     totals, given = _finished_run(store, run_id), dict(options) if options else None

@@ -5,6 +5,7 @@
     scores, a column per card --------------------------------------> wide_scores
     spans and their documents' texts -------------------------------> memorized_spans
     domain_fit and the models of its runs --------------------------> model_domain
+    documents that the last night of a nightly job says are current -> nightly_documents
     <lake>/runs/*.json ---------------------------------------------> runs
     operators/sql/*/*.sql ------------------------------------------> min_k(run, ...), auroc(scores), ...
 
@@ -32,6 +33,8 @@ from operators.duckdb_files import LakeFiles, escape_glob
 from operators.ledger import ledger_sql
 from operators.memorization.view import MEMORIZED_SPANS, memorized_comments, memorized_sql
 from operators.mixtures.model_domain import MODEL_DOMAIN, ROW, model_domain_comments, model_domain_sql
+from operators.nightly_documents import NIGHTLY_DOCUMENTS, nightly_documents_comments, nightly_documents_sql
+from operators.nightly_documents import ROW as ROW_OF_NIGHTS
 from operators.scores import create_macros
 from operators.scores.wide import WIDE_SCORES, wide_comments, wide_sql
 from operators.storage import Storage
@@ -45,6 +48,8 @@ from schemas import (
     MIXTURE_CURVES,
     MIXTURE_POSTERIORS,
     MIXTURES,
+    NIGHT_LIST_TABLES,
+    NIGHT_TABLES,
     OVERLAP_ITEMS,
     OVERLAP_SPANS,
     PAIRS,
@@ -87,6 +92,7 @@ _EXPECTED_ROWS = {
     REJECTS.name: 10**4,
     **dict.fromkeys((t.name for t in (DOMAIN_FIT, MIXTURES, MIXTURE_CURVES)), 10**3),
     **dict.fromkeys((t.name for t in (*COMPARISON_TABLES, *TOKENIZER_TABLES)), 10**3),
+    **dict.fromkeys((t.name for t in (*NIGHT_TABLES, *NIGHT_LIST_TABLES)), 10**5),
 }
 _NO_ROWS = "limit (select 0)"
 
@@ -119,6 +125,7 @@ _COMPUTED = (
         memorized_comments,
     ),
     _Computed(MODEL_DOMAIN, ROW, model_domain_sql, model_domain_comments),
+    _Computed(NIGHTLY_DOCUMENTS, ROW_OF_NIGHTS, nightly_documents_sql, nightly_documents_comments),
 )
 
 

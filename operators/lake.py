@@ -16,6 +16,7 @@
     <root>/overlap_items/overlap=<name>/rejects.parquet       records of either side that could not be read
     <root>/overlap_items/progress/overlap=<name>/...          the driver's record of one under way
     <root>/{mixtures,comparisons,...}/...                as `operators.results` names them
+    <root>/nights/<name>/<date>.{json,html,md}           what each night of a nightly job was; lock/ beside them
 
 A part is named by a digest of what it holds, so a retry overwrites its own objects and nothing else. Names that do not
 fit the layout are never read, written or removed. One driver writes a run at a time: nothing here takes a lock.
@@ -26,14 +27,17 @@ from __future__ import annotations
 import json
 import re
 import struct
+import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from operators.storage import Storage, is_temporary
@@ -55,6 +59,7 @@ from schemas.overlaps import check_overlap
 RUNS_FOLDER = "runs"
 PROGRESS_FOLDER = "progress"
 ORDERS_FOLDER = "orders"
+NIGHTS_FOLDER = "nights"
 PART_TABLES = (DOCUMENTS.name, TOKENS.name, REJECTS.name)  # what a run writes
 MADE_TABLES = (
     SCORES.name,
@@ -67,7 +72,9 @@ TABLES_BY_RUN = (*PART_TABLES, *MADE_TABLES)
 _PART_NAME = re.compile(r"[0-9a-f]{32}")
 _PARTITION = "run_id="
 _ID_RANGE = 1 << 63  # doc_ids are below
-_READERS = 8  # footers and columns in flight: what an object store takes to answer is mostly waiting
+_READERS, _AHEAD = 32, 8  # columns in flight, and read ahead by each: an object store is mostly waiting for
+_DELETERS = 32  # objects being removed at once
+_BUCKETS, _IDS_A_WRITE = 1 << 8, 1 << 22  # ranges of doc_ids that do not fit into memory, ids sorted at once for them
 
 
 def check_part_name(name: str) -> str:
@@ -199,7 +206,11 @@ class Lake:
     def parts(self, table: str, run_id: str | None = None) -> list[Part]:
         """The parts of a table, of one run or of all, sorted; tokens parts without a receipt included."""
         run_ids = self.partitions(table) if run_id is None else [run_id]
-        return [Part(table, run, name) for run in run_ids for name in self._part_names(table, run)]
+        return [Part(table, run, name) for run in run_ids for name in self._names(table, run)]
+
+    def part_names(self, table: str, run_id: str) -> pa.Array:
+        """The names of the parts of a run, sorted: strings in one Arrow array, for there may be millions."""
+        return pa.array(self._names(table, run_id), pa.string())
 
     def readable_tokens(self, run_id: str | None = None) -> list[Part]:
         """The tokens parts that have a receipt: the only ones that count."""
@@ -216,7 +227,7 @@ class Lake:
     def orphans(self, run_id: str) -> list[Part]:
         """Tokens parts without a receipt: left by a write that did not finish."""
         written = self.parts(TOKENS.name, run_id)  # listed first: a part whose receipt arrives meanwhile is none
-        receipts = set(self._part_names(DOCUMENTS.name, run_id))
+        receipts = set(self._names(DOCUMENTS.name, run_id))
         return [part for part in written if part.name not in receipts]
 
     def temporaries(self, run_id: str) -> list[str]:
@@ -232,11 +243,18 @@ class Lake:
     def drop_orphans(self, run_id: str) -> list[str]:
         """Remove what unfinished writes left; returns the paths removed. Call while nothing writes this run."""
         leftovers = [*self.temporaries(run_id), *(part.path for part in self.orphans(run_id))]
-        for path in leftovers:
-            self.storage.delete(path)
+        self.delete(leftovers)
         return leftovers
 
-    def _part_names(self, table: str, run_id: str) -> list[str]:
+    def delete(self, paths: Iterable[str]) -> None:
+        """Remove objects, many at once; no error where one is gone. `paths` are relative to the lake's root.
+
+        They go in no promised order, so one call holds nothing that must outlive the rest of it.
+        """
+        with ThreadPoolExecutor(_DELETERS) as pool:
+            deque(pool.map(self.storage.delete, paths), maxlen=0)
+
+    def _names(self, table: str, run_id: str) -> list[str]:
         names = self.storage.list(run_folder(table, run_id))
         stems = (name.removesuffix(".parquet") for name in names if name.endswith(".parquet"))
         return [stem for stem in stems if _PART_NAME.fullmatch(stem)]
@@ -286,8 +304,7 @@ class Lake:
         if run_id in self.run_ids():
             self._mark_interrupted(run_id)
         for table in (*MADE_TABLES, DOCUMENTS.name, REJECTS.name, TOKENS.name):
-            for part in self.parts(table, run_id):
-                self.storage.delete(part.path)
+            self.delete(part.path for part in self.parts(table, run_id))
         self.drop_orphans(run_id)
         for name in self.storage.list(progress_folder(run_id)):
             if not name.endswith("/"):
@@ -305,38 +322,56 @@ class Lake:
 
     # Documents across parts
 
-    def repeated_documents(self, run_id: str, *, ids_per_pass: int = 1 << 24) -> int:
-        """Documents of a run whose doc_id an earlier one has too.
+    def repeated_documents(self, run_id: str, *, held_ids: int = 1 << 24) -> int:
+        """Documents of a run whose doc_id an earlier one has too. Each part is read once.
 
-        Compares in passes over ranges of doc_ids, so that about `ids_per_pass` of them are held at once however many
-        there are; each pass reads the column again.
+        Up to `held_ids` ids are compared in memory; more go to the local disk by ranges, 8 bytes each, and are compared
+        range by range. Ids are hashes, so ranges are of a size: a 256th of all is in memory at once.
         """
-        parts = self.parts(DOCUMENTS.name, run_id)
         held: list[npt.NDArray[np.int64]] = []
         total = 0
-        for ids in self._doc_ids(parts):
+        ids_of_parts = self._doc_ids(self._names(DOCUMENTS.name, run_id), run_id)
+        for ids in ids_of_parts:
+            held.append(ids)
             total += ids.size
-            if total <= ids_per_pass:
-                held.append(ids)
-        passes = -(-total // ids_per_pass) or 1
-        if passes == 1:
-            return _repeats(held)
-        bounds = [round(i * _ID_RANGE / passes) for i in range(passes + 1)]
-        repeated = 0
-        for low, high in pairwise(bounds):
-            held = [ids[(ids >= low) & (ids < high)] for ids in self._doc_ids(parts)]
-            repeated += _repeats(held)
-        return repeated
+            if total > held_ids:
+                return _repeats_by_range(held, ids_of_parts)
+        return _repeats(held)
 
-    def _doc_ids(self, parts: list[Part]) -> Iterator[npt.NDArray[np.int64]]:
-        def read(part: Part) -> npt.NDArray[np.int64]:
-            with self.storage.parquet(part.path) as file:
+    def _doc_ids(self, names: list[str], run_id: str) -> Iterator[npt.NDArray[np.int64]]:
+        def read(name: str) -> npt.NDArray[np.int64]:
+            with self.storage.parquet(Part(DOCUMENTS.name, run_id, name).path) as file:
                 ids: npt.NDArray[np.int64] = file.read(columns=["doc_id"])["doc_id"].to_numpy()
                 return ids
 
         with ThreadPoolExecutor(_READERS) as pool:
-            for chunk in range(0, len(parts), _READERS):
-                yield from pool.map(read, parts[chunk : chunk + _READERS])
+            for chunk in range(0, len(names), _READERS * _AHEAD):
+                yield from pool.map(read, names[chunk : chunk + _READERS * _AHEAD])
+
+
+def _repeats_by_range(held: list[npt.NDArray[np.int64]], more: Iterable[npt.NDArray[np.int64]]) -> int:
+    """`_repeats` of ids on the local disk: a file for each of `_BUCKETS` ranges."""
+    shift = _ID_RANGE.bit_length() - 1 - (_BUCKETS.bit_length() - 1)
+    with tempfile.TemporaryDirectory(prefix="assay-ids-") as folder:
+        paths = [Path(folder) / str(bucket) for bucket in range(_BUCKETS)]
+        waiting, n_waiting = held, 0
+        for ids in more:
+            waiting.append(ids)
+            n_waiting += ids.size
+            if n_waiting >= _IDS_A_WRITE:
+                _append_by_range(waiting, paths, shift)
+                waiting, n_waiting = [], 0
+        _append_by_range(waiting, paths, shift)
+        return sum(_repeats([np.fromfile(path, np.int64)]) for path in paths if path.exists())
+
+
+def _append_by_range(ids: list[npt.NDArray[np.int64]], paths: list[Path], shift: int) -> None:
+    every = np.sort(np.concatenate([*ids, np.zeros(0, np.int64)]))
+    starts = np.searchsorted(every >> shift, np.arange(len(paths) + 1))
+    for path, start, end in zip(paths, starts[:-1], starts[1:], strict=True):
+        if end > start:
+            with path.open("ab") as file:
+                every[start:end].tofile(file)
 
 
 def _repeats(ids: list[npt.NDArray[np.int64]]) -> int:

@@ -18,6 +18,7 @@ the larger of 64 MiB and 8 * `max_document_bytes`, a batch of an Arrow file 1 Gi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,7 +35,9 @@ from operators.readers.verdict import Judge, Row, generated_key, user_key
 from schemas.flow import READ
 from schemas.rejects import Reason
 
-__all__ = ["KEYS", "ReadOptions", "StorageError", "doc_id", "read_keys", "read_pieces"]
+__all__ = ["KEYS", "PLACE_METADATA", "ReadOptions", "StorageError", "doc_id", "read_keys", "read_pieces"]
+
+PLACE_METADATA = b"assay.place"  # of a block's schema: `[piece, share]`, how much of which piece is read by its end
 
 KEYS = pa.schema(
     [
@@ -56,7 +59,9 @@ def read_pieces(
 ) -> Iterator[pa.Table]:
     """The records of all `pieces` in order, as blocks of schema `flow.READ`. Small files share a block.
 
-    Blocks close as `options` say, wherever a file ends: the same pieces and options give the same blocks.
+    Blocks close as `options` say, wherever a file ends: the same pieces and options give the same blocks. How far
+    reading was when a block closed stands in its schema's metadata, `PLACE_METADATA`; it is a little ahead, and nothing
+    but how much is left may be told from it.
 
     Args:
         repeats: (source, row) of the records whose key an earlier one has, with reason and detail. A record with
@@ -67,16 +72,16 @@ def read_pieces(
         ValueError: a piece whose `first_row` is not known.
         StorageError: the storage failed; the blocks yielded so far are good.
     """
-    block = _Block(options)
-    for piece in pieces:
+    block, place = _Block(options), _Place(-1)
+    for index, piece in enumerate(pieces):
         own = _options_for(piece, options)
-        judge = Judge(piece.shard.uri, own, repeats)
-        for record in _records(piece, own, storage_options):
+        judge, place = Judge(piece.shard.uri, own, repeats), _Place(index, piece)
+        for record in _records(piece, own, storage_options, place):
             block.add(*judge(record))
             if block.is_full:
-                yield block.take()
+                yield place.mark(block.take(), record.row)
     if block:
-        yield block.take()
+        yield _Place(place.index).mark(block.take(), 0)
 
 
 def read_keys(
@@ -135,7 +140,9 @@ def _options_for(piece: Piece, options: ReadOptions) -> ReadOptions:
     )
 
 
-def _records(piece: Piece, options: ReadOptions, storage_options: Mapping[str, Any] | None) -> Iterator[Record]:
+def _records(
+    piece: Piece, options: ReadOptions, storage_options: Mapping[str, Any] | None, place: _Place | None = None
+) -> Iterator[Record]:
     first_row = piece.first_row
     if first_row is None:
         raise ValueError(f"{piece.shard.uri}: count the lines before the piece at {piece.start} first")
@@ -143,6 +150,8 @@ def _records(piece: Piece, options: ReadOptions, storage_options: Mapping[str, A
     scattered = piece.shard.format == "parquet"
     try:
         with open_source(piece.shard.uri, storage_options, scattered=scattered) as source:
+            if place is not None:
+                place.source = source
             yield from _records_of_format(source, piece, first_row, options)
     except UnreadableError as error:
         row = max(error.row, first_row) if first_row else error.row
@@ -161,6 +170,29 @@ def _records_of_format(source: Source, piece: Piece, first_row: int, options: Re
             return arrow.records(source, columns=options.columns, required=options.required, **held)
         case "text":
             return text.records(source, column=options.text_column, max_bytes=options.document_limit)
+
+
+class _Place:
+    """How much of a piece is read: its records over those that its footer promises, else its stored bytes."""
+
+    def __init__(self, index: int, piece: Piece | None = None) -> None:
+        """`piece`: None for one that is read to its end."""
+        self.index, self.piece = index, piece
+        self.source: Source | None = None
+
+    def mark(self, block: pa.Table, row: int) -> pa.Table:
+        """`block`, whose last record has this row."""
+        return block.replace_schema_metadata({PLACE_METADATA: json.dumps([self.index, self._share(row)])})
+
+    def _share(self, row: int) -> float:
+        piece, source = self.piece, self.source
+        if piece is None or source is None or source.closed:
+            return 1.0
+        if source.promised is not None:
+            done, of = row + 1 - (piece.first_row or 0), source.promised
+        else:
+            done, of = source.tell() - piece.start, (piece.stop or piece.shard.n_bytes) - piece.start
+        return round(min(1.0, max(0.0, done / of)), 6) if of > 0 else 0.0
 
 
 class _Block:

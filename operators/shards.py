@@ -29,6 +29,7 @@ from typing import Any, Literal, cast, get_args
 from fsspec.implementations.local import LocalFileSystem
 
 from operators.readers.source import compression_of, locate
+from operators.storage.listing import modified_at
 from operators.storage.remote import mistyped_option, patiently, redact
 
 Format = Literal["parquet", "jsonl", "arrow", "text"]
@@ -45,6 +46,7 @@ TEXT_SUFFIXES = frozenset(
 )
 # What the storages call their content tag in a listing, the most telling first.
 _TAG_NAMES = ("ETag", "etag", "md5Hash", "content_md5", "md5", "checksum", "blob_id")
+MTIME = "mtime:"
 _LISTING_ATTEMPTS = 3
 _SHOWN = 3
 
@@ -60,12 +62,15 @@ class Shard:
     `tag`: what the storage says of the content (ETag, MD5, ...) without asking more than a listing, "" where it says
     nothing. A file with another tag is another file. Of a local file it is `mtime:<ns since 1970>`, the time it was
     last written: another one only says that it may have changed.
+
+    `modified`: when the storage says that it was last written, in seconds since 1970; no part of what the file is.
     """
 
     uri: str
     format: Format
     n_bytes: int
     tag: str = ""
+    modified: float | None = field(default=None, compare=False, repr=False)
 
 
 def list_shards(
@@ -145,7 +150,8 @@ class _Listing:
         if kind is None:
             self.unknown.setdefault(posixpath.splitext(name)[1], []).append(uri)
         else:
-            self.found[uri] = Shard(uri, kind, int(info.get("size") or 0), _tag(filesystem, name, info))
+            tag = _tag(filesystem, name, info)
+            self.found[uri] = Shard(uri, kind, int(info.get("size") or 0), tag, _modified(tag, info))
 
     def shards(self) -> list[Shard]:
         faults = sorted(self.faults) + [_unknown_fault(*item) for item in sorted(self.unknown.items())]
@@ -252,10 +258,14 @@ def _tag(filesystem: Any, name: str, info: Mapping[str, Any]) -> str:
     if isinstance(filesystem, LocalFileSystem):
         with suppress(OSError):  # gone since: its reader will say so
             # Not from the listing: that is a float, and of a link the time of the link.
-            return f"mtime:{os.stat(name).st_mtime_ns}"  # noqa: PTH116 - as fast as can be, there may be a million
+            return f"{MTIME}{os.stat(name).st_mtime_ns}"  # noqa: PTH116 - as fast as can be, there may be a million
         return ""
     value = next((info[name] for name in _TAG_NAMES if info.get(name)), "")
     return value.hex() if isinstance(value, bytes | bytearray) else str(value).removeprefix("W/").strip('"')
+
+
+def _modified(tag: str, info: Mapping[str, Any]) -> float | None:
+    return int(tag.removeprefix(MTIME)) / 1e9 if tag.startswith(MTIME) else modified_at(info)
 
 
 def _printable(name: str) -> str:

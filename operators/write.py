@@ -8,6 +8,7 @@ is that a block is held in memory three times over while it is written (lists, r
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ MANIFEST = pa.schema(
         pa.field("rejects_part", pa.string()),  # NULL where it held no reject
         pa.field("documents", pa.int64(), nullable=False),
         pa.field("rejects", pa.int64(), nullable=False),
+        pa.field("reasons", pa.string()),  # rejects by reason, JSON; NULL where there are none
         pa.field("unreadable", pa.int64(), nullable=False),  # of them, files or pieces that could not be read on
         pa.field("unlexed", pa.int64(), nullable=False),  # documents of a run on code whose comments cannot be told
         pa.field("tokens", pa.int64(), nullable=False),
@@ -208,7 +210,13 @@ class PartWriter:
             return {"rejects": 0, "unreadable": 0}
         name = rejects_part_name(zip(rejects["source"].to_pylist(), rejects["row"].to_pylist(), strict=True))
         self._write(REJECTS, name, rejects)
-        return {"rejects_part": name, "rejects": rejects.num_rows, "unreadable": count_unreadable(rejects)}
+        reasons = {count["values"]: count["counts"] for count in pc.value_counts(rejects["reason"]).to_pylist()}
+        return {
+            "rejects_part": name,
+            "rejects": rejects.num_rows,
+            "reasons": json.dumps(reasons, sort_keys=True),
+            "unreadable": count_unreadable(rejects),
+        }
 
     def _write(self, declared: Table, name: str, table: pa.Table) -> int:
         data = encode(table, declared)

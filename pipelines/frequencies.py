@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from operators.lake import Lake, frequencies_path
-from operators.model_files import ModelOptions, model_folder, read_config
+from operators.model_files import read_config
+from operators.model_places import ModelPlace
 from operators.read import ReadOptions
 from operators.token_counts import CountedCorpus, CountOptions, Fingerprints, TokenCounts
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
@@ -95,14 +96,14 @@ class FrequenciesPlan:
     job: FrequenciesJob
     lake: Lake
     listing: Listing
-    folder: Path
+    place: ModelPlace | str
     options: CountOptions
     fingerprints: Fingerprints
 
     def step(self) -> TokenizeStep:
         reading = self.job.reading
         options = TokenizeOptions(bos=reading.bos, special_tokens=reading.special_tokens)
-        return TokenizeStep(str(self.folder), options, self.options.width)
+        return TokenizeStep(self.place, options, self.options.width)
 
     def read_options(self) -> ReadOptions:
         reading = self.job.reading
@@ -125,7 +126,7 @@ def plan_frequencies(job: FrequenciesJob) -> FrequenciesPlan:
     lake = Lake(reading.lake, reading.storage_options)
     check_free(lake, job.corpus, overwrite=job.overwrite)
     listing = list_input(reading)
-    folder, width = _vocabulary(job)
+    place, folder, width = _vocabulary(job)
     options = TokenizeOptions(bos=reading.bos, special_tokens=reading.special_tokens)
     try:
         tokenizer = DocumentTokenizer.load(folder, options, vocab_size=width)
@@ -133,7 +134,7 @@ def plan_frequencies(job: FrequenciesJob) -> FrequenciesPlan:
         raise ConfigError(str(error)) from None
     around = CountOptions(width, len(tokenizer.prefix), len(tokenizer.suffix), job.first_tokens)
     fingerprints = Fingerprints(tokenizer.fingerprint, tokenizer.other_fingerprints)
-    return FrequenciesPlan(job, lake, listing, folder, around, fingerprints)
+    return FrequenciesPlan(job, lake, listing, place, around, fingerprints)
 
 
 def check_free(lake: Lake, corpus: str, *, overwrite: bool) -> None:
@@ -145,18 +146,20 @@ def check_free(lake: Lake, corpus: str, *, overwrite: bool) -> None:
         )
 
 
-def _vocabulary(job: FrequenciesJob) -> tuple[Path, int]:
-    """Where the tokenizer is, and how many ids there are: of the model's softmax, else of the tokenizer."""
+def _vocabulary(job: FrequenciesJob) -> tuple[ModelPlace | str, Path, int]:
+    """Where workers and where this machine have the tokenizer, and how many ids there are: of the model's softmax, else
+    of the tokenizer."""
     if job.tokenizer is None:
         reading = job.reading
-        folder = model_folder(ModelOptions(reading.model, reading.revision))
-        return folder, int(read_config(folder, trust_remote_code=reading.trust_remote_code).vocab_size)
+        place = ModelPlace.find(reading.model, reading.revision, reading.storage_options)
+        folder = place.folder(weights=False)
+        return place, folder, int(read_config(folder, trust_remote_code=reading.trust_remote_code).vocab_size)
     path = Path(job.tokenizer).expanduser()
     try:
         ids = load_tokenizer(path).get_vocab(with_added_tokens=True).values()
     except (ValueError, OSError) as error:
         raise ConfigError(f"--tokenizer: {error}") from None
-    return path, 1 + max(ids, default=0)
+    return str(path), path, 1 + max(ids, default=0)
 
 
 def count_corpus(plan: FrequenciesPlan) -> Counted:

@@ -21,6 +21,7 @@ def opening_ledger(plan: Plan) -> dict[str, Any]:
         "state": "running",
         "created_at": previous.get("created_at") or now(),
         "finished_at": None,
+        "error": None,
         "seconds": previous.get("seconds") or 0.0,
         "assay_version": package_versions()["corpus-assay"],
         "versions": package_versions(),

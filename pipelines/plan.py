@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from operators.lake import Lake
-from operators.model_files import ModelError, ModelOptions, context_limit, fingerprint, model_folder, read_config
+from operators.model_bytes import check_device
+from operators.model_files import ModelError, ModelOptions, context_limit, fingerprint, read_config
+from operators.model_places import ModelPlace
 from operators.read import ReadOptions
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.transform import BlockTransform
@@ -27,6 +29,7 @@ from operators.transform.windows import window_options
 from operators.windows import WindowOptions
 from operators.write import WriteOptions
 from pipelines.base_run import check_base
+from pipelines.cluster import named_address
 from pipelines.config import DEFAULT_CONTEXT, ConfigError, ScoreConfig
 from pipelines.journal import Done, Journal
 from pipelines.prefix import Prefix, before_windows, settle_prefix
@@ -41,14 +44,23 @@ if TYPE_CHECKING:
 # Text bytes of a block, hence of a part: long parts compress better (7.4 bytes a token at 80k tokens, 7.0 at 600k),
 # small blocks keep every worker busy, report progress and lose less when one is killed: on a CPU, where a block of a
 # GPU's size would take minutes, they are smaller. Hidden states dwarf the text they belong to.
-MAX_BLOCK_BYTES, CPU_BLOCK_BYTES, HIDDEN_BLOCK_BYTES, MIN_BLOCK_BYTES = 2 << 20, 1 << 19, 1 << 17, 1 << 16
+MAX_BLOCK_BYTES, CPU_BLOCK_BYTES, HIDDEN_BLOCK_BYTES, MIN_BLOCK_BYTES = 2 << 20, 1 << 18, 1 << 17, 1 << 16
+BLOCKS_A_WORKER = 16  # or more: at the end the others wait for the one that began the last block, half a block each
+# Where an input of terabytes would come to more than MANY_BLOCKS, they grow, up to four times as large: every listing,
+# query and end of a run goes over all parts (infra/scale.md).
+MANY_BLOCKS, HUGE_BLOCKS = 1 << 17, 4
+BLOCK_DOCUMENTS = 1024  # at most in a block of up to 2 MiB; larger ones hold more in proportion
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What a scoring worker needs to know; turned into the operator's options there, where torch is imported anyway."""
+    """What a scoring worker needs to know; turned into the operator's options there, where torch is imported anyway.
+
+    `place`: where the worker's machine has the model, or gets it.
+    """
 
     model: ModelOptions
+    place: ModelPlace
     windows: WindowOptions
     features: tuple[str, ...]
     top_k: int
@@ -60,13 +72,15 @@ class Scoring:
         from operators.statistics import TileOptions
 
         tiles = TileOptions(top_k=self.top_k, kernel=self.kernel)
-        return ScoreOptions(self.model, self.windows, self.features, tiles, self.batch_tokens)
+        model = replace(self.model, model=str(self.place.folder()))
+        return ScoreOptions(model, self.windows, self.features, tiles, self.batch_tokens)
 
 
 @dataclass(frozen=True)
 class Plan:
     """A validated run. `previous` is the ledger of an earlier attempt, None for a new run.
 
+    `folder` is the model's on this machine; `place` says where any other has it, or gets it.
     `windows` are what the run is asked for; behind a `prefix` that counts they hold fewer tokens of a document.
     """
 
@@ -74,6 +88,7 @@ class Plan:
     lake: Lake
     listing: Listing
     folder: Path
+    place: ModelPlace
     windows: WindowOptions
     identity: dict[str, Any]
     model_facts: dict[str, Any]
@@ -108,9 +123,10 @@ class Plan:
     def block_bytes(self, workers: int, *, on_gpu: bool) -> int:
         """Text bytes of a block: small enough that every worker gets several, large enough for long Parquet parts."""
         largest = MAX_BLOCK_BYTES if on_gpu else min(MAX_BLOCK_BYTES, CPU_BLOCK_BYTES)
+        largest = min(HUGE_BLOCKS * largest, max(largest, self.n_bytes // MANY_BLOCKS))
         if HIDDEN in self.config.features:
             largest = min(largest, HIDDEN_BLOCK_BYTES)
-        share = self.n_bytes // max(1, 4 * workers)
+        share = self.n_bytes // max(1, BLOCKS_A_WORKER * workers)
         return min(largest, max(MIN_BLOCK_BYTES, share))
 
     def read_options(self, block_bytes: int) -> ReadOptions:
@@ -127,8 +143,9 @@ class Plan:
             device=c.device,
             trust_remote_code=c.trust_remote_code,
             deterministic=c.deterministic,
+            memory_share=c.gpus_per_actor or 1.0,
         )
-        return Scoring(model, self.document_windows, c.features, c.top_k, c.batch_tokens, c.kernel)
+        return Scoring(model, self.place, self.document_windows, c.features, c.top_k, c.batch_tokens, c.kernel)
 
     @property
     def document_windows(self) -> WindowOptions:
@@ -154,18 +171,19 @@ class Plan:
         )
 
 
-def make_plan(config: ScoreConfig) -> Plan:
-    """Validate a job against the world it runs in.
+def make_plan(config: ScoreConfig, listing: Listing | None = None) -> Plan:
+    """Validate a job against the world it runs in. `listing`: these very files, instead of what its input names now.
 
     Raises:
         ConfigError, InputError, ModelError: what is wrong with the job, its input, its model or its base run.
         ResumeError: the run id belongs to a run with other numbers.
     """
     faults: list[str] = []
-    listing = _gather(faults, lambda: list_input(config))
-    folder = _gather(faults, lambda: model_folder(ModelOptions(config.model, config.revision)))
-    if config.engine == "inline" or not config.address:  # a cluster has devices of its own
-        _gather(faults, lambda: _check_device(config))
+    listing = _gather(faults, lambda: list_input(config)) if listing is None else listing
+    place = _gather(faults, lambda: ModelPlace.find(config.model, config.revision, config.storage_options))
+    folder = _gather(faults, lambda: place.folder(), place)
+    if config.engine == "inline" or named_address(config.address) is None:  # a cluster has devices of its own
+        _gather(faults, lambda: _check_device(config, folder))
     _gather(faults, lambda: _read_options(config, MAX_BLOCK_BYTES))
     model_config = _gather(faults, lambda: read_config(folder, trust_remote_code=config.trust_remote_code), folder)
     windows = _gather(faults, lambda: _windows(config, model_config), model_config)
@@ -178,7 +196,9 @@ def make_plan(config: ScoreConfig) -> Plan:
         "fingerprint": fingerprint(folder),
         "context_limit": context_limit(model_config),
         "vocab_size": model_config.vocab_size,
+        **({"commit": place.revision} if place.revision else {}),
     }
+    place = place.pinned(model_facts["fingerprint"])
     tokenizer_facts = {"fingerprint": tokenizer.fingerprint, "bos_prepended": tokenizer.bos_prepended}
     identity = {
         **config.identity,
@@ -196,7 +216,7 @@ def make_plan(config: ScoreConfig) -> Plan:
     if prefix is not None:
         identity["prefix"] = prefix.identity
     previous = None if config.overwrite else previous_run(lake, config.run_id, identity, listing)
-    return Plan(config, lake, listing, folder, windows, identity, model_facts, tokenizer_facts, previous, prefix)
+    return Plan(config, lake, listing, folder, place, windows, identity, model_facts, tokenizer_facts, previous, prefix)
 
 
 def _prefix(
@@ -210,9 +230,12 @@ def _prefix(
     return settle_prefix(transform, lake, config.base_run, tokenizer, windows.context, config.storage_options)
 
 
-def _check_device(config: ScoreConfig) -> None:
-    """Raise ModelError if this machine has not the device, or the device cannot run the kernel that is asked for."""
+def _check_device(config: ScoreConfig, folder: Path | None) -> None:
+    """Raise ModelError if this machine has not the device, or the device cannot run the kernel that is asked for, or
+    cannot hold the model."""
     device = ModelOptions(config.model, device=config.device).torch_device()
+    if folder is not None:
+        check_device(folder, config.dtype, device, config.gpus_per_actor or 1.0)
     if config.kernel == "triton":
         from operators.statistics import device_obstacle
 
@@ -232,6 +255,7 @@ def _read_options(config: ScoreConfig, block_bytes: int) -> ReadOptions:
         domain_column=config.domain_column,
         keep_columns=(*config.keep_columns, *language),
         block_bytes=block_bytes,
+        block_documents=max(BLOCK_DOCUMENTS, block_bytes // 2048),
         max_document_bytes=config.max_document_bytes,
     )
 

@@ -89,7 +89,7 @@ def previous_run(lake: Lake, run_id: str, identity: Mapping[str, Any], listing: 
     """
     if run_id not in lake.run_ids():
         return None
-    if not lake.parts("documents", run_id) and not lake.parts("rejects", run_id):
+    if not any(len(lake.part_names(table, run_id)) for table in ("documents", "rejects")):
         return None  # it failed before it wrote anything: nothing to resume, nothing to contradict
     try:
         ledger = lake.read_run(run_id)

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from operators.lake import Lake, progress_folder
+from operators.storage import ObjectError
 from pipelines.journal import read_table, write_table
 from pipelines.units import Unit
 from schemas.rejects import Reason
 
-ROWS_PER_FILE = 1 << 20
+ROWS_PER_FILE, ROWS_PER_GROUP = 1 << 20, 1 << 14  # a group is what the reader of one unit fetches
 STORED_REPEATS = pa.schema(
     [
         pa.field("unit", pa.int64(), nullable=False),
@@ -40,7 +42,7 @@ def find_repeats(
         for table in keys:
             finder.add(table)
         for number, rows in enumerate(_files(_named(batch, units) for batch in finder.repeats())):
-            write_table(lake, _repeats_path(run_id, number), rows)
+            write_table(lake, _repeats_path(run_id, number), rows, row_group_size=ROWS_PER_GROUP)
             for unit in pc.unique(rows["unit"]).to_pylist():
                 numbers[unit] = (*numbers.get(unit, ()), number)
     return numbers
@@ -64,14 +66,27 @@ def read_repeats(lake: Lake, run_id: str, unit: int, numbers: Iterable[int]) -> 
     Raises:
         FileNotFoundError: a file of them is gone: to go on would score a document twice.
     """
-    tables = []
-    for number in numbers:
-        path = _repeats_path(run_id, number)
-        rows = read_table(lake, path)
-        if rows is None:
-            raise FileNotFoundError(f"{lake.storage.uri(path)} is gone: repeat the command, the run makes it again")
-        tables.append(rows.filter(pc.equal(rows["unit"], unit)))
+    tables = [_of_unit(lake, _repeats_path(run_id, number), unit) for number in numbers]
     return UnitRepeats(pa.concat_tables([STORED_REPEATS.empty_table(), *tables]))
+
+
+def _of_unit(lake: Lake, path: str, unit: int) -> pa.Table:
+    """The rows of one unit in a file, by the row groups that may hold them: a file has those of very many units."""
+    try:
+        with lake.storage.parquet(path, verify_checksums=True) as file:
+            groups = [i for i in range(file.num_row_groups) if _may_hold(file.metadata.row_group(i), unit)]
+            rows = file.read_row_groups(groups)
+    except ObjectError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        where = lake.storage.uri(path)
+        raise FileNotFoundError(f"{where} is gone: repeat the command, the run makes it again") from error
+    return rows.filter(pc.equal(rows["unit"], unit)).replace_schema_metadata(None)
+
+
+def _may_hold(group: pq.RowGroupMetaData, unit: int) -> bool:
+    units = group.column(STORED_REPEATS.get_field_index("unit")).statistics
+    return units is None or not units.has_min_max or bool(units.min <= unit <= units.max)
 
 
 class UnitRepeats(Mapping[tuple[str, int], tuple[Reason, str]]):

@@ -18,23 +18,27 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import pyarrow as pa
 
 from operators.lake import PART_TABLES, Part
+from operators.storage.remote import redact
 from pipelines.catalog import refresh_catalog
 from pipelines.causes import in_one_line
 from pipelines.config import ConfigError
 from pipelines.engines import Engine, make_engine
 from pipelines.journal import Journal
 from pipelines.ledger import fix_layout, now, opening_ledger
+from pipelines.logs import Sayer, log_place
+from pipelines.meters import RunMeter
 from pipelines.plan import Plan
 from pipelines.probe import dying_unit
-from pipelines.progress import Counts, Progress, Share
+from pipelines.progress import Counts, Progress
 from pipelines.steps import SCORER_METADATA, Task
 from pipelines.work import Work
+from pipelines.work_left import WorkLeft
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +50,19 @@ class RunError(RuntimeError):
     """A run stopped before its end; the lake holds what was done, and the same command resumes it."""
 
 
-def score_corpus(plan: Plan) -> dict[str, Any]:
+def score_corpus(
+    plan: Plan, engine: AbstractContextManager[Engine] | None = None, journal: Journal | None = None
+) -> dict[str, Any]:
     """Run a plan to its end and return the ledger. A run that is already finished is returned as it is.
+
+    `engine`, `journal`: others than the plan's own, for a simulation.
 
     Raises:
         RunError: a worker failed, too many records were rejected, or records were lost between reading and writing.
         KeyboardInterrupt: after the ledger says "interrupted".
     """
     lake, run_id = plan.lake, plan.config.run_id
-    journal = Journal.open(lake, run_id)
+    journal = Journal.open(lake, run_id) if journal is None else journal
     if plan.finished and _is_whole(plan, journal):
         return plan.previous or {}
     ledger = opening_ledger(plan)
@@ -62,13 +70,14 @@ def score_corpus(plan: Plan) -> dict[str, Any]:
     spent = float(ledger.get("seconds") or 0.0)
     begun = False  # before that nothing in the lake may change: the cluster may not be there at all
     try:
-        with _terminable(), make_engine(plan) as engine, _terminable():
+        with log_place(run=run_id), terminable(), engine or make_engine(plan) as working, terminable():
             begun = True
-            _begin(plan, engine, ledger, journal)
-            totals = _score(plan, engine, ledger, journal)
+            _begin(plan, working, ledger, journal)
+            totals = _score(plan, working, ledger, journal)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         ledger |= {"state": "interrupted" if interrupted else "failed", "seconds": spent + time.monotonic() - started}
+        ledger |= {"error": None if interrupted else redact(in_one_line(error))}
         with contextlib.suppress(OSError):  # the storage may be what failed; the first error is the one to show
             if begun:
                 journal.flush()
@@ -97,7 +106,8 @@ def _begin(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal)
     if plan.config.overwrite:
         plan.lake.remove_run(plan.config.run_id)
     resources = engine.resources
-    if not fix_layout(plan, ledger, workers=resources.actors, on_gpu=resources.gpus > 0):
+    ledger |= {"attempt": {"started_at": now(), "workers": resources.actors}}
+    if not fix_layout(plan, ledger, workers=resources.most_actors, on_gpu=resources.gpus > 0):
         journal.clear()
         plan.listing.write(plan.lake, plan.config.run_id)
     journal.forget_lost()
@@ -133,29 +143,37 @@ def _score(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal)
 
 
 def _attempt(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal, tasks: Sequence[Task]) -> None:
-    before = journal.done().counts
+    before, meter = journal.known().counts, RunMeter.start(plan.config.run_id)
     try:
         blocks = engine.score(tasks, ledger["layout"]["block_bytes"])
-        with Progress(Share.of(plan, tasks)) as progress, closing(blocks) as manifests:
-            for row in _rows(manifests, ledger, warn=plan.config.engine != "inline"):
+        with _progress(plan, engine, journal, tasks, before) as progress, closing(blocks) as manifests:
+            for row in _rows(manifests, ledger):
                 journal.add(row)
                 progress(row)
+                meter.observe(row, progress.share, progress.left)
                 _check_rejects(plan, before, progress.counts, finished=False)
     finally:
+        meter.finish()
         journal.flush()
 
 
-def _rows(manifests: Iterable[pa.Table], ledger: dict[str, Any], *, warn: bool) -> Iterator[dict[str, Any]]:
-    """`warn`: say what workers found out about the model; an operator in this process has said it already."""
+def _progress(plan: Plan, engine: Engine, journal: Journal, tasks: Sequence[Task], before: dict[str, int]) -> Progress:
+    limit = plan.config.limit
+    records = None if limit is None else limit - before["rows_in"]
+    work = WorkLeft.of([task.unit for task in tasks], shares=journal.shares(), records=records)
+    return Progress(work, workers=engine.resources.actors)
+
+
+def _rows(manifests: Iterable[pa.Table], ledger: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of manifests. What workers warned of is said, what they found out about the model kept."""
     facts: dict[str, Any] = {}
-    has_warned = False
+    has_warned, say = False, Sayer()
     for manifest in manifests:
+        say(manifest)
         metadata = manifest.schema.metadata or {}
         if SCORER_METADATA in metadata and not facts:
             facts = json.loads(metadata[SCORER_METADATA])
             ledger["model"] |= facts
-            if warn:
-                _warn(facts)
         for row in manifest.to_pylist():
             if row["unlexed"] and not has_warned:  # a column that names no language would be found out too late
                 has_warned = True
@@ -197,18 +215,17 @@ def _settle(plan: Plan, journal: Journal) -> dict[str, int]:
     Such parts are what a killed attempt left without a receipt, or wrote of a block that came out otherwise later.
     """
     lake, run_id = plan.lake, plan.config.run_id
-    totals = journal.done().counts
+    listed = journal.list_parts()
+    totals = journal.done(listed).counts
     if totals["rows_in"] != totals["documents"] + totals["rejects"]:
         raise RunError(
             f"{totals['rows_in']:,} records were read, but the lake holds {totals['documents']:,} documents and "
             f"{totals['rejects']:,} rejects: run `assay verify`, and report this as a defect"
         )
     for table in PART_TABLES:  # receipts first: a tokens part without one counts for nothing
-        named = journal.part_names(table)
-        for part in lake.parts(table, run_id):
-            if part.name not in named:
-                lake.storage.delete(Part(table, run_id, part.name).path)
-    lake.drop_orphans(run_id)
+        lake.delete(Part(table, run_id, name).path for name in journal.strays(table, listed[table]))
+    if lake.storage.is_local:
+        lake.delete(lake.temporaries(run_id))
     repeated = lake.repeated_documents(run_id)
     if repeated:
         raise RunError(
@@ -220,7 +237,7 @@ def _settle(plan: Plan, journal: Journal) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM, with which schedulers take a machine back, ends a run as Ctrl-C does. Ray sets a handler of its own when
     it starts, so this is entered before and after."""
     if threading.current_thread() is not threading.main_thread():
@@ -235,12 +252,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _warn(facts: dict[str, Any]) -> None:
-    if not facts["packed"]:
-        log.warning("this model's segments cannot be packed: they run one at a time, exact but slower")
-    if not facts["separate"]:
-        log.warning(
-            "this model's head cannot be separated: its own logits are taken, rounded as it rounds them, slowly"
-        )

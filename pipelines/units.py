@@ -8,6 +8,7 @@ It is kept beside the run's journal: to cut anew would open the footer of every 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -68,10 +69,12 @@ def cut(
 
 def write_units(lake: Lake, run_id: str, units: Iterable[Unit], shards: Sequence[Shard]) -> None:
     """Keep the units; `shards`: the listing that they were cut from."""
-    places = {shard: place for place, shard in enumerate(shards)}
-    rows = [(u.index, places[p.shard], p.start, p.stop, p.first_row) for u in units for p in u.pieces]
-    columns = zip(*rows, strict=True) if rows else [[]] * len(UNITS.names)
-    write_table(lake, _path(run_id), pa.table(dict(zip(UNITS.names, columns, strict=True)), schema=UNITS))
+    places = {shard.uri: place for place, shard in enumerate(shards)}
+    rows = ((u.index, places[p.shard.uri], p.start, p.stop, p.first_row) for u in units for p in u.pieces)
+    tables = [UNITS.empty_table()]
+    while some := list(itertools.islice(rows, CHUNK)):
+        tables.append(pa.table(dict(zip(UNITS.names, zip(*some, strict=True), strict=True)), schema=UNITS))
+    write_table(lake, _path(run_id), pa.concat_tables(tables).combine_chunks())
 
 
 def read_units(lake: Lake, run_id: str, listing: Sequence[Shard], n: int, last_stop: int | None) -> list[Unit] | None:
@@ -80,8 +83,9 @@ def read_units(lake: Lake, run_id: str, listing: Sequence[Shard], n: int, last_s
     if rows is None or not rows.schema.equals(UNITS):
         return None
     pieces: list[list[Piece]] = [[] for _ in range(n)]
-    for row in rows.to_pylist():
-        pieces[row["unit"]].append(Piece(listing[row["shard"]], row["start"], row["stop"], row["first_row"]))
+    for batch in rows.to_batches(CHUNK):
+        for unit, shard, *where in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            pieces[unit].append(Piece(listing[shard], *where))
     units = [Unit(index, tuple(each)) for index, each in enumerate(pieces)]
     if last_stop is not None and units:
         units[-1] = replace(units[-1], stop=last_stop)
@@ -94,14 +98,15 @@ def _path(run_id: str) -> str:
 
 def _pieces(shards: list[Shard], storage_options: Mapping[str, Any] | None, *, whole_last: bool) -> Iterator[Piece]:
     def cut_one(place: int) -> list[Piece]:
-        shard = shards[place]
-        whole = shard.n_bytes <= PIECE_BYTES or (whole_last and place == len(shards) - 1)
-        return [Piece(shard)] if whole else split(shard, PIECE_BYTES, storage_options)
+        return split(shards[place], PIECE_BYTES, storage_options)
 
     with ThreadPoolExecutor(FOOTERS) as pool:
         for start in range(0, len(shards), CHUNK):
-            for pieces in pool.map(cut_one, range(start, min(start + CHUNK, len(shards)))):
-                yield from pieces
+            chunk = range(start, min(start + CHUNK, len(shards)))
+            large = [i for i in chunk if shards[i].n_bytes > PIECE_BYTES and not (whole_last and i == len(shards) - 1)]
+            cuts = dict(zip(large, pool.map(cut_one, large), strict=True))  # threads wait for footers, and only there
+            for place in chunk:
+                yield from cuts.get(place) or (Piece(shards[place]),)
 
 
 def _groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:

@@ -49,13 +49,14 @@ class Work:
         return work
 
     def left(self, journal: Journal) -> list[Task]:
-        """A task for every unit that is not finished; what the survey has not found out yet is found out first.
+        """A task for every unit that is not finished; what the survey has not found out yet is found out first. Call
+        `journal.forget_lost` before.
 
         Raises:
             ReaderDiesError: counting or comparing killed its process again and again.
         """
         units, repeated = self._counted(), self._compared()
-        done = journal.done()
+        done = journal.known()
         return [
             Task(unit, done.blocks.get(unit.index, frozenset()), repeated.get(unit.index, ()), self.dying)
             for unit in units

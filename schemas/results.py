@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from schemas.columns import Table
 from schemas.comparisons import COMPARISON_TABLES
 from schemas.mixtures import MIXTURE_TABLES
+from schemas.nights import NIGHT_LIST_TABLES, NIGHT_TABLES
 from schemas.runs import check_run_id
 from schemas.tokenizer_statistics import TOKENIZER_TABLES
 
@@ -38,4 +39,7 @@ MIXTURE = ResultKind("mixture", "assay mixture", MIXTURE_TABLES)
 COMPARISON = ResultKind("comparison", "assay compare", COMPARISON_TABLES)
 PROFILE = ResultKind("profile", "assay tokenizers", TOKENIZER_TABLES)
 
-RESULT_KINDS = (MIXTURE, COMPARISON, PROFILE)
+NIGHTS = ResultKind("night", "assay nightly", NIGHT_TABLES)
+NIGHT_LISTS = ResultKind("night", "assay nightly", NIGHT_LIST_TABLES)
+
+RESULT_KINDS = (MIXTURE, COMPARISON, PROFILE, NIGHTS, NIGHT_LISTS)

@@ -16,6 +16,7 @@ from pipelines.cluster import cluster
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once
+os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")  # tests that read Ray's metrics wait for a report
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton: its kernels then run here, too
 

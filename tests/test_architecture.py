@@ -29,6 +29,7 @@ GPU_SIDE = {
     "safetensors",
     "tenacity",  # imported when object storage is first asked
     "pygments",  # imported when code is lexed
+    "filelock",  # imported when a model is fetched
 }
 TRITON_SIDE = {"kernel.py", "fused.py", "launch.py"}  # imported where the kernel is wanted and the package is there
 QUERY_SIDE = {
@@ -46,6 +47,7 @@ QUERY_SIDE = {
     "mixtures",
     "merges",
     "comparison",
+    "nights",
 }  # and what lies below
 
 

@@ -14,6 +14,9 @@
                uniform within the steps of the orders drawn; below 0.05 in no more than 5 % where models tie
     mixtures   of known shares (`mixture_worlds`): intervals of shares cover in 93 to 97 %; of a share of 0, where they
                are one-sided, and of shares of bytes, which hold two intervals, in 93 % or more
+    nights     like those before (`night_worlds`): findings at 5 % in no more than 5 %, of a family of numbers, too; of
+               nights that depend on those before, in no more than 20 %. Sets of dates and intervals of sizes of changes
+               that are found cover in 93 % or more, of changes that are barely found in 88 % or more
 
 Where it says at most, two standard errors of the simulation are allowed for. Samples are drawn from a fixed seed, so a
 verdict is the same every time; of so many rows one may miss by chance under another `--seed`.
@@ -29,7 +32,16 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from jobs.bench import comparison_worlds, correlation_worlds, fit_worlds, mixture_worlds, order_worlds, verdicts, worlds
+from jobs.bench import (
+    comparison_worlds,
+    correlation_worlds,
+    fit_worlds,
+    mixture_worlds,
+    night_worlds,
+    order_worlds,
+    verdicts,
+    worlds,
+)
 from jobs.bench.measure import record, show
 from operators.evaluation import (
     Floats,
@@ -51,8 +63,9 @@ SPLITS = 5
 FDRS = (0.05, 0.1, 0.2)
 LEVELS = (0.01, 0.05)  # of FPR
 LOW, HIGH, MIN_KS_P = 0.93, 0.97, 0.01
+DEPENDENT, FAINT = 0.2, 0.88  # what is promised of nights that depend on each other, and of changes barely found
 
-Kind = Literal["auroc", "tpr", "uniform", "at most", "covers", "fit", "mixture"]
+Kind = Literal["auroc", "tpr", "uniform", "at most", "covers", "fit", "mixture", "nights"]
 
 
 @dataclass(frozen=True)
@@ -70,10 +83,13 @@ class Check:
     is_whole: bool = False
     is_corpus: bool = False
     is_models: bool = False
+    is_nights: bool = False
     other: int | None = None  # documents of the other class, where they are not as many
 
     @property
     def sample(self) -> str:
+        if self.is_nights:
+            return f"{self.n} nights"
         if self.is_corpus or self.is_models:
             return f"{self.n} {'models' if self.is_models else 'in all'}"
         return f"{self.n} items" if self.is_whole else f"{self.n} + {self.other or self.n}"
@@ -126,6 +142,7 @@ def summary(checks: Sequence[Check]) -> dict[str, Any]:
         "fit_coverage": worst("fit", lowest=lowest, highest=highest),
         "mixture_coverage": worst("mixture", lowest=lowest, highest=highest),
         "conservative_coverage": worst("covers", lowest=lowest),
+        "night_coverage": worst("nights", lowest_of_wanted=lambda found: min(c.value / c.low for c in found)),
         "uniform": worst("uniform", lowest_p=lowest),
         "at_most": worst("at most", largest_of_allowed=lambda found: max(c.value / c.high for c in found)),
     }
@@ -148,6 +165,8 @@ def run_checks(draws: int, seed: int) -> Iterator[Check]:
     for n_models in correlation_worlds.MODELS:
         yield from _correlations(draws, n_models, seed)
     yield from _orders_of_a_model(draws, seed)
+    yield from _nights(draws, seed)
+    yield from _changes(draws, seed)
 
 
 def _coverage(kind: Kind, name: str, n: int, covered: Sequence[bool]) -> Check:
@@ -331,6 +350,36 @@ def _correlations(draws: int, n: int, seed: int) -> Iterator[Check]:
         yield replace(_uniform(f"p of a correlation, {estimator}", n, found), is_models=True)
         tied = _below([*correlation_worlds.p_values(draws, n, seed, estimator, tied=True)])
         yield replace(_at_most(f"p of a correlation <= 0.05, {estimator}, tied", n, tied, 0.05), is_models=True)
+
+
+def _nights(draws: int, seed: int) -> Iterator[Check]:
+    """Nights in which nothing changed: tonight, changes of level, and a whole family of numbers at once."""
+    for nights in night_worlds.NIGHTS:
+        for world in (*night_worlds.SAME, night_worlds.DEPENDENT):
+            below = _below([*night_worlds.tonight_p_values(world, draws, nights, seed)])
+            limit = DEPENDENT if world is night_worlds.DEPENDENT else 0.05
+            yield _of_nights(_at_most(f"p of a night alike <= 0.05, {world.name}", nights, below, limit))
+            alarms = [float(alarm) for alarm in night_worlds.false_changes(world, draws, nights, seed)]
+            yield _of_nights(_at_most(f"change found at 5 %, {world.name}", nights, alarms, limit))
+        alarms = [float(alarm) for alarm in night_worlds.false_alarms(draws, nights, 0.05, seed)]
+        name = f"any finding at 5 % among {night_worlds.FAMILY} numbers"
+        yield _of_nights(_at_most(name, nights, alarms, 0.05))
+
+
+def _changes(draws: int, seed: int) -> Iterator[Check]:
+    """Changes of level that were found: when, and by how much."""
+    for world in (*night_worlds.CLEAR, night_worlds.FAINT):
+        found = night_worlds.found(world, draws, seed)
+        low = FAINT if world is night_worlds.FAINT else LOW
+        for name, covered in (("date", found.dates), ("size", found.sizes)):
+            error = _error(0.95, len(covered)) if covered else 0.0
+            share = float(np.mean(covered)) if covered else 0.0
+            said = f"{name} of a change, {world.name}, {found.power:.0%} found"
+            yield _of_nights(Check("nights", said, world.nights, share, error, low))
+
+
+def _of_nights(check: Check) -> Check:
+    return replace(check, is_nights=True)
 
 
 def _order_test(sums_SP: Floats) -> Exchangeability:

@@ -77,6 +77,8 @@ def steps(demo: Path) -> list[Step]:
         Step("tokenizers", ("--size", "1GB", "--engine", "ray"), ("--size", "2MB", "--engine", "inline"), whole),
         Step("calibration", (), ("--quick",), ("scipy", "sklearn")),
         Step("memory", (), ("--tokens", "400000")),
+        Step("scaling", (), ("--seconds", "15", "--rounds", "1"), whole),
+        Step("resume", ("--shards", "1000000"), ("--shards", "10000"), whole),
         Step("device", (), ("--rounds", "1"), cuda=True),
     ]  # fmt: skip
 

@@ -94,6 +94,15 @@ def _overlap(
     return Target(f"Overlap: {says}", "overlap", path, sense, limit, unit, {"size": 10**9, "n": 13}, needs)
 
 
+def _resume(says: str, path: tuple[str, ...], sense: Sense, limit: float = 0.0, unit: str = "") -> Target:
+    return Target(f"A million shards: {says}", "resume", ("1000000", *path), sense, limit, unit)
+
+
+def _scaling(says: str, path: tuple[str, ...], sense: Sense, limit: float = 0.0, unit: str = "") -> Target:
+    where = {"enough": True}
+    return Target(f"Scaling: {says}", "scaling", path, sense, limit, unit, where, "100 s of work and two cores")
+
+
 def _tokenizers(says: str, path: tuple[str, ...], sense: Sense, limit: float, unit: str) -> Target:
     where = {"size": 10**9}
     return Target(f"Tokenizers: {says}", "tokenizers", path, sense, limit, unit, where, "1 GB of text")
@@ -126,6 +135,8 @@ TARGETS = (
         ("95 % intervals of mixture weights, least coverage", ("mixture_coverage", "lowest"), "at least", 0.93),
         ("95 % intervals of mixture weights, greatest coverage", ("mixture_coverage", "highest"), "at most", 0.97),
         ("95 % intervals that may be too wide, least coverage", ("conservative_coverage", "lowest"), "at least", 0.93),
+        ("nights' dates and sizes of changes, least coverage of what is promised",
+         ("night_coverage", "lowest_of_wanted"), "at least", 1.0),
         ("p-values where nothing is to be found, least p of uniformity", ("uniform", "lowest_p"), "at least", 0.01),
         ("false shares, of what was asked for and 2 errors", ("at_most", "largest_of_allowed"), "at most", 1.0),
     )),
@@ -157,6 +168,19 @@ TARGETS = (
         ("1 GB of text on two cores, whole command", ("ray", "median_s"), "at most", 900, " s"),
         ("1 GB of text on two cores, memory of all processes", ("ray", "peak_mib"), "at most", 4096, " MiB"),
         ("1 GB of text on two cores, time over that of bare encoding", ("ray", "over_bare"), "at most", 2, "x"),
+    )),
+    *(_scaling(*promise) for promise in (
+        ("two actors against one, after the start", ("ratios", "two over one"), "at least", 1.85, "x"),
+        ("two actors, a core, of the plain loop, after the start", ("ratios", "per core of inline"), "at least", 0.92),
+        ("one actor on two cores, of the plain loop on one", ("ratios", "one actor of inline"), "stated"),
+        ("two plain loops at once against one: this machine", ("ratios", "machine, two over one"), "stated", 0.0, "x"),
+        ("start of the Ray engine, two actors", ("ray, 2 actors", "start_s"), "stated", 0.0, " s"),
+        ("start of the plain loop", ("inline", "start_s"), "stated", 0.0, " s"),
+    )),
+    *(_resume(*promise) for promise in (
+        ("blocks done exactly once over three kills", ("right_share",), "at least", 1.0),
+        ("from the driver's start to its first task, at most", ("resume_s",), "stated", 0.0, " s"),
+        ("memory of the driver, at most", ("peak_mib",), "stated", 0.0, " MiB"),
     )),
     Target("`assay demo` after installation", "first-use", ("demo_s",), "at most", 180, " s"),
     Target("`assay --help`", "first-use", ("help_s",), "at most", 0.3, " s"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,21 @@ class Kernel(StrEnum):
     auto = "auto"
     torch = "torch"
     triton = "triton"
+
+
+class LogFormat(StrEnum):
+    text = "text"
+    json = "json"
+
+
+@app.callback()
+def common(
+    log_format: Annotated[
+        LogFormat | None, typer.Option(help="Of warnings and notes (default: ASSAY_LOG_FORMAT, or text).")
+    ] = None,
+) -> None:
+    if log_format is not None:
+        os.environ["ASSAY_LOG_FORMAT"] = log_format.value  # processes that this one starts inherit it
 
 
 class Output(StrEnum):

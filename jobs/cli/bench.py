@@ -207,6 +207,38 @@ def device(
         bench_device(device, shape, rounds, dtype)
 
 
+@bench.command(epilog=example("assay bench scaling", "assay bench scaling --seconds 20 --rounds 1 --shape wide"))
+def scaling(
+    seconds: Annotated[
+        float, typer.Option(help="What one thread takes for the corpus; the targets are judged from 100 on.", min=5)
+    ] = 120,
+    shape: Annotated[str, typer.Option(help="Model: small, wide or gpt2-small.")] = "small",
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 2,
+) -> None:
+    """Two actors against one, and the Ray engine against a plain loop, by core; other rows are exit code 1."""
+    with errors():
+        from jobs.bench.scaling.run import bench_scaling
+
+        if not bench_scaling(seconds, shape, rounds):
+            raise typer.Exit(1)
+
+
+@bench.command(epilog=example("assay bench resume", "assay bench resume --shards 1000000"))
+def resume(
+    shards: Annotated[
+        list[int] | None, typer.Option(help="Files of the input. Repeatable (default: 10,000 and 100,000).", min=100)
+    ] = None,
+    latency: Annotated[float, typer.Option(help="Of a request to the object store, in ms.", min=0)] = 50,
+    seed: Annotated[int, typer.Option(help="Of the receipts that are lost.", min=0)] = 0,
+) -> None:
+    """What a run of so many shards asks of its driver, killed and resumed; work done twice is exit code 1."""
+    with errors():
+        from jobs.bench.resume.run import bench_resume
+
+        if not bench_resume(shards or (10_000, 100_000), latency, seed):
+            raise typer.Exit(1)
+
+
 @bench.command("first-use", epilog=example("assay bench first-use", "assay bench first-use --no-demo"))
 def first_use(
     folder: Annotated[Path | None, typer.Option(help="Where the demo goes and stays: empty, or not there yet.")] = None,

@@ -7,7 +7,6 @@ The run of the orders is made once; `--only-test` tests one that is there.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from jobs.exchangeability.request import ExchangeabilityOptions
 from jobs.output import choose_format
 from jobs.query import check_lake
 from pipelines.config import ConfigError
+from pipelines.logs import configure_logs
 
 if TYPE_CHECKING:
     from pipelines.orders import OrdersPlan
@@ -72,7 +72,7 @@ def _planned(options: ExchangeabilityOptions) -> OrdersPlan:
 def _score(plan: OrdersPlan) -> None:
     from pipelines.orders import score_orders
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    configure_logs()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     for line in plan_lines(plan):
         console.print(line, markup=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.score import unescaped
 from pipelines.config import ConfigError
+from pipelines.logs import configure_logs
 from pipelines.mixture.job import TokenizerMixtureJob
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run_tokenizer(
     from pipelines.mixture.plan import plan_tokenizer_mixture
     from pipelines.mixture.run import infer_tokenizer_mixture
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    configure_logs()
     chosen = choose_format(fmt, output)
     check_figure(figure)
     plan = plan_tokenizer_mixture(tokenizer_job(flags))

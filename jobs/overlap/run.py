@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from jobs.errors import printable
 from jobs.score import unescaped
+from pipelines.logs import configure_logs
 from pipelines.overlap.job import BENCHMARK, CORPUS, OverlapJob
 from pipelines.overlap.plan import OverlapPlan
 
@@ -48,7 +48,7 @@ def run_overlap(flags: dict[str, Any], *, dry_run: bool = False) -> None:
     from pipelines.overlap.plan import plan_overlap
     from pipelines.overlap.run import compare
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    configure_logs()
     plan = plan_overlap(overlap_job(flags))
     if dry_run:
         print_plan(plan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from jobs.output import choose_format
 from jobs.score import unescaped
 from jobs.tokenizers.figure import draw
 from jobs.tokenizers.report import show
+from pipelines.logs import configure_logs
 from pipelines.tokenizers.job import TokenizersJob, TokenizersPlan, plan_tokenizers
 from pipelines.tokenizers.run import profile_tokenizers
 from schemas.tokenizer_statistics import TOKENIZER_STATISTICS
@@ -28,7 +28,7 @@ def run_tokenizers(
     flags: dict[str, Any], *, figure: Path | None, fmt: str | None, output: Path | None, dry_run: bool = False
 ) -> None:
     """Run the verb; see `assay tokenizers --help` for the flags."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    configure_logs()
     fmt = choose_format(fmt, output)
     check_figure(figure)
     if "text_template" in flags:

@@ -51,6 +51,7 @@ def records(
         promised = first_row + sum(file.metadata.row_group(group).num_rows for group in groups)
         if stop is None and start == 0:
             promised = file.metadata.num_rows
+        source.promised = promised - first_row
         batches = _batches(file, groups, [leaf.dotted for leaf in leaves if leaf.path], batch_bytes, batch_rows)
     row = first_row
     while True:

@@ -52,6 +52,7 @@ class Source(io.RawIOBase):
         super().__init__()
         self.uri = uri
         self.failure: Exception | None = None
+        self.promised: int | None = None  # records of the piece that is read, where the format says
         self._file = file
         self._reopen = reopen
         self._filesystem = filesystem  # kept alive: an archive is closed when its file system is forgotten

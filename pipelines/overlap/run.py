@@ -42,10 +42,10 @@ from pipelines.overlap.tables import Added, NothingReadError, write_tables
 from pipelines.plan import digest, package_versions
 from pipelines.previous import ResumeError
 from pipelines.probe import dying_unit
-from pipelines.progress import Counts, Progress, Share
+from pipelines.progress import Counts, Progress, said
 from pipelines.score import FIRST_PAUSE, MAX_STALLS, RunError
 from pipelines.surveyors import InlineSurveyor, Surveyor, make_surveyor
-from pipelines.units import Unit
+from pipelines.work_left import WorkLeft
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,8 @@ def _until_done(plan: OverlapPlan, matching: Matching) -> None:
             left = matching.left()
             if not left:
                 return
-            with Progress(_share(plan, left), counts=MatchCounts(), verb="comparing") as progress:
+            work = WorkLeft.of(left, records=plan.job.corpus.limit, measure="text_bytes")
+            with Progress(work, counts=MatchCounts(), verb="comparing") as progress:
                 matching.attempt(left, lambda row: progress({**row, "tokens": 0, "scored": 0, "is_last": True}))
         except Exception as error:
             if (unit := dying_unit(error)) is not None:
@@ -186,10 +187,6 @@ def _until_done(plan: OverlapPlan, matching: Matching) -> None:
             time.sleep(FIRST_PAUSE * 2**stalls)
 
 
-def _share(plan: OverlapPlan, left: list[Unit]) -> Share:
-    return Share({unit.index: unit.n_bytes for unit in left}, plan.job.corpus.limit, plain=False)
-
-
 @dataclass
 class MatchCounts(Counts):
     """`hits`: documents with a match."""
@@ -200,11 +197,10 @@ class MatchCounts(Counts):
         super().add(manifest)
         self.hits += int(manifest["hit_documents"])
 
-    def describe(self, share: float | None) -> str:
-        left = self.time_left(share)
+    def describe(self, left: float | None) -> str:
         rejects = f", {self.rejects:,} rejected" if self.rejects else ""
         rate = self.text_bytes / 1e6 / max(self.seconds, 1e-9)
-        return f"{self.documents:,} documents{rejects}, {self.hits:,} with a match, {rate:,.1f} MB/s{left}"
+        return f"{self.documents:,} documents{rejects}, {self.hits:,} with a match, {rate:,.1f} MB/s{said(left)}"
 
 
 def _job(

@@ -28,7 +28,7 @@ LINGER_SECONDS = 8.0  # for the processes of a run that has stopped
 WORKERS = {
     Blow.KILL_ACTOR: re.compile(r"ray::MapWorker\b"),
     Blow.KILL_TASK: re.compile(r"ray::(FlatMap|MapBatches|Map)\("),
-    Blow.KILL_CLAIMS: re.compile(r"ray::MemoryClaims\b"),
+    Blow.KILL_CLAIMS: re.compile(r"ray::PlacedClaims\b"),
 }
 
 

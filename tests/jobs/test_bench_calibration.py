@@ -164,7 +164,7 @@ def test_few_samples_are_shown_and_not_judged() -> None:
     assert line["config"]["enough"] is False
     rows = [row for row in done.stdout.splitlines() if row.rstrip().endswith("too few samples")]
     assert len(line["results"]["checks"]) == len(rows)
-    for sample in ("50 + 50", "50 + 25", "50 in all", "50 items", "18 items", "50 models"):
+    for sample in ("50 + 50", "50 + 25", "50 in all", "50 items", "18 items", "50 models", "60 nights"):
         assert any(sample in row for row in rows), sample
     ours = [v for v in judge([line]) if v.target.benchmark == "calibration"]
     assert {(v.word, v.why) for v in ours} == {("not measured", "it needs 1,000 samples")}

@@ -206,15 +206,15 @@ def put_ids(lake: Lake, name: str, ids: list[int]) -> None:
     lake.storage.write(Part("documents", "r", name).path, sink.getvalue())
 
 
-@pytest.mark.parametrize("ids_per_pass", [1, 2, 3, 1000])
-def test_repeated_documents_are_counted_whatever_fits_in_a_pass(lake: Lake, ids_per_pass: int) -> None:
+@pytest.mark.parametrize("held_ids", [1, 2, 3, 1000])
+def test_repeated_documents_are_counted_whatever_fits_into_memory(lake: Lake, held_ids: int) -> None:
     top = (1 << 63) - 1
     put_ids(lake, A, [0, 5, top])
-    assert lake.repeated_documents("r", ids_per_pass=ids_per_pass) == 0
+    assert lake.repeated_documents("r", held_ids=held_ids) == 0
     put_ids(lake, B, [5, 6, 7])
     put_ids(lake, C, [5, top, 1 << 62])
-    assert lake.repeated_documents("r", ids_per_pass=ids_per_pass) == 3
-    assert lake.repeated_documents("nothing", ids_per_pass=ids_per_pass) == 0
+    assert lake.repeated_documents("r", held_ids=held_ids) == 3
+    assert lake.repeated_documents("nothing", held_ids=held_ids) == 0
 
 
 # Removal

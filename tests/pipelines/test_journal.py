@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from operators.lake import Lake, Part
 from pipelines import journal as journal_module
-from pipelines.journal import Journal
+from pipelines.journal import ROWS, Journal
 
 
 @pytest.fixture
@@ -79,17 +83,18 @@ def test_a_block_whose_part_is_gone_is_not_done(lake: Lake, table: str) -> None:
     assert journal.done().finished == set()
     assert journal.done().blocks == {0: {0}}
     assert journal.forget_lost() == 1
-    assert Journal.open(lake, "run").part_names("documents") == {name(0, 0)}
+    again = Journal.open(lake, "run")
+    assert again.strays("documents", pa.array([name(0, 0), name(0, 1)])) == [name(0, 1)]
 
 
 def test_segments_are_merged_and_nothing_is_lost(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr(journal_module, "MAX_SEGMENTS", 4)
+    monkeypatch.setattr(journal_module, "FAN", 4)
     journal = Journal.open(lake, "run")
     for unit in range(23):
         put(lake, row(unit, 0, is_last=True))
         journal.add(row(unit, 0, is_last=True))
-        assert len(lake.storage.list("progress/run_id=run")) <= 5
+        assert len(lake.storage.list("progress/run_id=run")) <= 3 * 3
         assert Journal.open(lake, "run").done().finished == set(range(unit + 1))
     assert Journal.open(lake, "run").done().counts["documents"] == 69
 
@@ -97,7 +102,7 @@ def test_segments_are_merged_and_nothing_is_lost(lake: Lake, monkeypatch: pytest
 def test_a_kill_between_merging_and_deleting_counts_nothing_twice(lake: Lake) -> None:
     filled(lake, row(0, 0, is_last=True))
     again = Journal.open(lake, "run")
-    again._write(7, again._rows)
+    again._store(again.rows(), again._segments, [])
     done = Journal.open(lake, "run").done()
     assert done.counts["documents"] == 3
     assert done.finished == {0}
@@ -128,3 +133,125 @@ def test_a_block_written_again_counts_once(lake: Lake) -> None:
     journal = filled(lake, row(0, 0, is_last=True))
     journal.add(row(0, 0, is_last=True))
     assert journal.done().counts["documents"] == 3
+
+
+class Plain:
+    """The journal as it would be written down without a thought for size: sets and dicts, and a list of parts."""
+
+    def __init__(self) -> None:
+        self.stored: dict[tuple[int, int], dict[str, Any]] = {}
+        self.new: dict[tuple[int, int], dict[str, Any]] = {}
+
+    @property
+    def rows(self) -> dict[tuple[int, int], dict[str, Any]]:
+        return self.stored | self.new
+
+    def flush(self) -> None:
+        self.stored, self.new = self.rows, {}
+
+    def done(self, parts: dict[str, set[str]]) -> tuple[set[int], dict[int, set[int]], int]:
+        """(finished units, done blocks of others, documents), by the rows whose parts are all there."""
+        sound = [r for r in self.rows.values() if all(r[c] is None or r[c] in parts[t] for t, c in PART_COLUMNS)]
+        blocks: dict[int, set[int]] = {}
+        for r in sound:
+            blocks.setdefault(r["unit"], set()).add(r["block"])
+        lengths = {r["unit"]: r["block"] + 1 for r in sound if r["is_last"]}
+        finished = {unit for unit, done in blocks.items() if len(done) == lengths.get(unit)}
+        left = {unit: done for unit, done in blocks.items() if unit not in finished}
+        return finished, left, sum(r["documents"] for r in sound)
+
+
+PART_COLUMNS = (("tokens", "part"), ("documents", "part"), ("rejects", "rejects_part"))
+BLOCKS = st.tuples(st.integers(0, 4), st.integers(0, 2), st.booleans())
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), BLOCKS),
+        st.tuples(st.sampled_from(["flush", "kill", "forget"]), st.none()),
+        st.tuples(st.just("lose"), st.tuples(st.sampled_from(PART_COLUMNS), st.integers(0, 4), st.integers(0, 2))),
+        st.tuples(st.just("drop"), st.integers(0, 4)),
+    ),
+    max_size=60,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(STEPS, st.sampled_from([2, 4, 16]))
+def test_whatever_happens_it_says_what_a_plain_model_says(steps: list[tuple[str, Any]], fan: int) -> None:
+    lake, plain = Lake(f"memory://{uuid.uuid4().hex}/lake"), Plain()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_module, "FAN", fan)
+        journal = Journal.open(lake, "run")
+        for step, given_ in steps:
+            if step == "add":
+                unit, block, has_rejects = given_
+                entry = row(unit, block, is_last=block == 2, rejects=int(has_rejects))
+                put(lake, entry)
+                journal.add(entry)
+                plain.new[unit, block] = {name: entry[name] for name in ROWS.names if name in entry}
+            elif step == "flush":
+                journal.flush()
+                plain.flush()
+            elif step == "kill":
+                journal, plain.new = Journal.open(lake, "run"), {}
+            elif step == "lose":
+                (table, column), unit, block = given_
+                lost = name(unit, block) if column == "part" else name(block, unit)
+                lake.storage.delete(Part(table, "run", lost).path)
+            elif step == "forget":
+                parts = listed(lake)
+                before = len(plain.rows)
+                plain.flush()
+                kept = {
+                    k: r for k, r in plain.stored.items() if all(r[c] in {None, *parts[t]} for t, c in PART_COLUMNS)
+                }
+                assert journal.forget_lost() == before - len(kept)
+                plain.stored = kept
+            else:
+                journal.drop_units([given_])
+                plain.flush()
+                plain.stored = {k: r for k, r in plain.stored.items() if k[0] != given_}
+            assert len(journal) == len(plain.rows)
+        finished, left, documents = plain.done(listed(lake))
+        done = journal.done()
+        assert (done.finished, done.blocks, done.counts["documents"]) == (finished, left, documents)
+        for table, column in PART_COLUMNS:
+            named = {r[column] for r in plain.rows.values()}
+            assert set(journal.strays(table, lake.part_names(table, "run"))) == listed(lake)[table] - named
+        again = Journal.open(lake, "run")
+        assert {tuple(r.values()) for r in again.rows().select(["unit", "block"]).to_pylist()} == set(plain.stored)
+
+
+def listed(lake: Lake) -> dict[str, set[str]]:
+    return {table: {part.name for part in lake.parts(table, "run")} for table, _ in PART_COLUMNS}
+
+
+def test_the_newest_row_of_a_block_counts(lake: Lake) -> None:
+    first, second = row(0, 0), row(0, 0, is_last=True) | {"documents": 2, "part": name(9, 9)}
+    done = filled(lake, first, second).done()
+    assert (done.finished, done.counts["documents"]) == ({0}, 2)
+
+
+def test_a_row_is_written_again_a_few_times_only(lake: Lake) -> None:
+    """Segments of one size become one of the next: the logarithm of the run's length, not a share of it."""
+    written = 0
+    sizes: list[int] = []
+    for _ in range(4096):
+        n = journal_module._taken_in(sizes, 10)
+        taken = sum(sizes[len(sizes) - n :]) + 10
+        sizes = [*sizes[: len(sizes) - n], taken]
+        written += taken
+        assert len(sizes) < 4 * journal_module.FAN
+    assert sum(sizes) == 40960
+    assert written <= 5 * 40960
+
+
+def test_what_could_not_be_stored_is_stored_later(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal.open(lake, "run")
+    put(lake, row(0, 0, is_last=True))
+    journal.add(row(0, 0, is_last=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module, "write_table", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            journal.flush()
+    journal.flush()
+    assert Journal.open(lake, "run").done().finished == {0}

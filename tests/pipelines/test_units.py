@@ -10,8 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.lake import Lake
+from operators.model_places import ModelPlace
 from operators.shards import Shard
+from operators.windows import WindowOptions
 from pipelines import units
+from pipelines.config import ScoreConfig
+from pipelines.plan import CPU_BLOCK_BYTES, Plan, _read_options
+from pipelines.previous import Listing
 from pipelines.units import cut, read_units, write_units
 
 SIZES = st.lists(st.integers(0, 300), min_size=1, max_size=40)
@@ -84,3 +89,23 @@ def test_units_that_are_not_kept_or_damaged_are_unknown(tmp_path: Path) -> None:
     assert read_units(lake, "run", [], 0, None) is None
     lake.storage.write("progress/run_id=run/units.parquet", b"damaged")
     assert read_units(lake, "run", [], 0, None) is None
+
+
+def test_blocks_grow_only_where_there_would_be_very_many(tmp_path: Path) -> None:
+    def block_bytes(n_bytes: int, *, on_gpu: bool) -> int:
+        listing = Listing(tuple(Shard(f"/in/{i}.jsonl", "jsonl", n_bytes // 8) for i in range(8)))
+        config = ScoreConfig.parse(model="none", input="in", lake=str(tmp_path), run_id="run")
+        windows = WindowOptions(64, 32)
+        plan = Plan(config, Lake(str(tmp_path)), listing, tmp_path, ModelPlace("none"), windows, {}, {}, {}, None)
+        return plan.block_bytes(4, on_gpu=on_gpu)
+
+    gib, tib = 1 << 30, 1 << 40
+    assert [block_bytes(n, on_gpu=True) >> 20 for n in (gib, 256 * gib, 512 * gib, tib, 4 * tib)] == [2, 2, 4, 8, 8]
+    assert [block_bytes(n, on_gpu=False) for n in (gib, tib)] == [CPU_BLOCK_BYTES, 4 * CPU_BLOCK_BYTES]
+    assert block_bytes(1 << 20, on_gpu=True) == 1 << 16
+
+
+def test_larger_blocks_hold_more_documents(tmp_path: Path) -> None:
+    config = ScoreConfig.parse(model="none", input="in", lake=str(tmp_path), run_id="run")
+    options = [_read_options(config, block_bytes) for block_bytes in (1 << 16, 1 << 19, 2 << 20, 8 << 20)]
+    assert [each.block_documents for each in options] == [1024, 1024, 1024, 4096]

@@ -23,7 +23,8 @@ from jobs.bench.extraction.windows import Sampling, Windows, read_windows
 from jobs.bench.extraction.work import Compared, Subject, Work, prepare
 from jobs.bench.measure import peak_extra_bytes, record, show
 from operators.lake import Lake
-from operators.model_files import ModelOptions, fingerprint, model_folder
+from operators.model_files import ModelOptions, fingerprint
+from operators.model_places import ModelPlace
 from pipelines.base_run import inherited
 from pipelines.config import ConfigError, ScoreConfig
 from pipelines.plan import make_plan
@@ -71,8 +72,8 @@ def _subject(lake: str, run_ids: tuple[str, ...], model: str | None, device: str
     """
     ledgers = [Lake(lake).read_run(run_id) for run_id in run_ids]
     facts, settings = ledgers[0]["model"], ledgers[0]["config"]
-    options = ModelOptions(model or settings["model"], settings.get("revision") if model is None else None)
-    folder = model_folder(options)
+    place = ModelPlace.find(model or settings["model"], settings.get("revision") if model is None else None)
+    folder = place.folder()
     found = fingerprint(folder)
     for run_id, ledger in zip(run_ids, ledgers, strict=True):
         if ledger["model"]["fingerprint"] != found:
