@@ -56,11 +56,10 @@ def print_job(job: JobFile, *, elsewhere: bool = False) -> None:
     Raises:
         ConfigError, InputError, ModelError, ResumeError: what it names cannot be used from here.
     """
-    if job.verb == SCORE or (job.verb == NIGHTLY and not has_dry_run(NIGHTLY)):
-        from jobs.score import print_plan
+    if job.verb == SCORE:
+        from jobs.score import print_plans
 
-        for plan in make_plans(job, elsewhere=elsewhere):
-            print_plan(plan)
+        print_plans(make_plans(job, elsewhere=elsewhere))
     elif has_dry_run(job.verb):
         code, said, wrong = dry_run(job, elsewhere=elsewhere)
         if code:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,14 @@ def run_score(job: Path | None, flags: dict[str, Any], *, dry_run: bool, copies:
         flags = {**flags, "text_template": unescaped(flags["text_template"])}
     fields = {**(_fields(job) if job else {}), **flags}
     said = fields.pop("copies", None)
-    for config in configs(fields, said if copies is None else copies):
-        _run(config, dry_run=dry_run)
+    runs = configs(fields, said if copies is None else copies)
+    if dry_run:
+        from pipelines.plan import make_plan
+
+        print_plans(map(make_plan, runs))
+        return
+    for config in runs:
+        _run(config)
 
 
 def _fields(job: Path) -> dict[str, Any]:
@@ -77,14 +84,11 @@ def copied(fields: dict[str, Any], copies: int | None) -> list[dict[str, Any]]:
     return runs if again is None or again != run_id else [run | {"overwrite": run["run_id"]} for run in runs]
 
 
-def _run(config: ScoreConfig, *, dry_run: bool) -> None:
+def _run(config: ScoreConfig) -> None:
     from pipelines.plan import make_plan
     from pipelines.score import score_corpus
 
     plan = make_plan(config)
-    if dry_run:
-        print_plan(plan)
-        return
     console = Console(stderr=True, soft_wrap=True)
     if config.overwrite:
         console.print(f"dropping what run {config.run_id} holds; to resume after a stop, leave --overwrite out")
@@ -100,7 +104,15 @@ def unescaped(template: str) -> str:
     return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], template)
 
 
-def print_plan(plan: Plan) -> None:
+def print_plans(plans: Iterable[Plan]) -> None:
+    """What the runs of a job would do. Copies are much alike: tokens and time are said of the first that is left."""
+    estimated = False
+    for plan in plans:
+        print_plan(plan, estimated=not estimated)
+        estimated = estimated or not plan.finished
+
+
+def print_plan(plan: Plan, *, estimated: bool = True) -> None:
     """What a run would do: steps, tables, resources and shards, and what tokens and time come to."""
     from pipelines.estimate.left import Left
     from pipelines.estimate.work import crew_of, estimate
@@ -136,7 +148,7 @@ def print_plan(plan: Plan) -> None:
         console.print(escape(f"  {shard.format:8} {shard.n_bytes:>14,}  {printable(shard.uri)}{stop}"))
     if len(left.shards) > 10:
         console.print(f"  ... and {len(left.shards) - 10:,} more shards")
-    if left.shards:
+    if left.shards and estimated:
         for what, said in estimate(plan, left.of, crew, share=left.share).lines():
             console.print(escape(printable(redact(f"{what:8}  {said}"))))
 

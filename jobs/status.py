@@ -28,7 +28,7 @@ _NEXT = {
     "failed": "mend what the error says, then resume",
     "interrupted": "resume",
     "silent": "make sure that its driver is gone (two would do the same work), then resume",
-    "broken": "its ledger is damaged: a run of this name starts anew with --overwrite",
+    "broken": "see what `assay verify` finds; a run of this name starts anew with --overwrite",
 }
 _ADVICE = "{what}: {command}"
 
@@ -76,9 +76,10 @@ def _repeat(look: Any, watch: bool) -> None:
 
 def _statuses(lake: Lake, run_id: str | None) -> list[RunStatus]:
     """The newest first; the commands that are printed name the lake as it is reached from here."""
-    from pipelines.status import run_statuses
+    from pipelines.status import run_statuses, without_ledger
 
     found = run_statuses(lake, [run_id] if run_id else lake.run_ids(), time.time(), detailed=run_id is not None)
+    found += [] if run_id else without_ledger(lake)
     found = [replace(each, config={**each.config, "lake": lake.root}) if each.config else each for each in found]
     return sorted(found, key=lambda status: (status.created_at or "", status.run_id), reverse=True)
 
@@ -160,9 +161,14 @@ def _one(status: RunStatus) -> Group:
 def _lines(status: RunStatus) -> list[str]:
     """What there is to say of a run that is not finished, and what to do."""
     name = printable(status.run_id)
-    said = [f"{name}: {printable(text)}" for text in (status.judged, status.error) if text]
+    said = [f"{name}: {_indented(printable(text))}" for text in (status.judged, status.error) if text]
     following = _next(status)
     return [*said, f"{name}: {printable(following)}"] if following else said
+
+
+def _indented(text: str) -> str:
+    """Lines of an error must not look like ours."""
+    return text.replace("\n", "\n    ")
 
 
 def _next(status: RunStatus) -> str | None:

@@ -10,6 +10,7 @@ alone, so the share is then a little too low, never too high.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,12 @@ _PEAKS: tuple[tuple[str, float | None, float | None, float | None], ...] = (
     (r"\bMIG\b", None, None, None),  # a slice of a GPU: its share of the peak is not in its name
     (r"GB200", 2500, 2500, 80),  # NVIDIA GB200 NVL72 data sheet 2024, a GPU
     (r"\bB200", 2250, 2250, 75),  # NVIDIA DGX B200 data sheet 2024, a GPU
+    (r"H200 NVL", 835, 835, 60),  # NVIDIA H200 data sheet, NVL
     (r"GH200|H200", 989, 989, 67),  # NVIDIA H200, GH200 data sheets
     (r"H100 PCIe", 756, 756, 51),  # NVIDIA H100 data sheet
     (r"H100 NVL", 835, 835, 60),  # NVIDIA H100 NVL data sheet
     (r"H100", 989, 989, 67),  # NVIDIA H100 data sheet, SXM5
-    (r"A100", 312, 312, 19.5),  # NVIDIA A100 data sheet
+    (r"A100\b", 312, 312, 19.5),  # NVIDIA A100 data sheet
     (r"A30\b", 165, 165, 10.3),  # NVIDIA A30 data sheet
     (r"A40\b", 149.7, 149.7, 37.4),  # NVIDIA A40 data sheet
     (r"A10\b", 125, 125, 31.2),  # NVIDIA A10 data sheet
@@ -74,9 +76,9 @@ class ForwardCost:
         active = _active_share(config)
         body = 0.0
         for name, parameter in model.named_parameters():
-            if parameter.dim() < 2 or id(parameter) in looked_up:
+            if parameter.dim() < 2 or id(parameter) in looked_up or name.endswith("bias"):
                 continue
-            if "experts" in name and "shared" not in name:
+            if _is_experts(name, parameter, config):
                 if active is None:
                     return None
                 body += active * parameter.numel()
@@ -88,7 +90,8 @@ class ForwardCost:
     def flops(self, fed: Iterable[int], predicted: int) -> float:
         """Operations for windows of `fed` tokens each, of which `predicted` in all are predicted."""
         lengths = list(fed)
-        pairs = sum(_pairs(n, span) for span in self.spans for n in lengths)
+        windows, layers = Counter(lengths), Counter(self.spans)
+        pairs = sum(many * like * _pairs(n, span) for span, like in layers.items() for n, many in windows.items())
         return 2.0 * self.body * sum(lengths) + 2.0 * self.head * predicted + self.pair * pairs
 
 
@@ -98,11 +101,21 @@ def _pairs(n: int, span: int | None) -> int:
     return full * (full + 1) // 2 + (n - full) * full
 
 
+def _is_experts(name: str, parameter: nn.Parameter, config: Any) -> bool:
+    """Whether a token goes through a share of it only: by its name, or a matrix for each of the experts in one."""
+    if "shared" in name:
+        return False
+    return "experts" in name or (parameter.dim() == 3 and parameter.shape[0] == _experts(config))
+
+
+def _experts(config: Any) -> int | None:
+    counts = (getattr(config, name, None) for name in ("num_local_experts", "num_experts", "n_routed_experts"))
+    return next((n for n in counts if n), None)
+
+
 def _active_share(config: Any) -> float | None:
     """The share of its experts that a token goes through; None where the config does not say."""
-    each = getattr(config, "num_experts_per_tok", None)
-    counts = (getattr(config, name, None) for name in ("num_local_experts", "num_experts", "n_routed_experts"))
-    total = next((n for n in counts if n), None)
+    each, total = getattr(config, "num_experts_per_tok", None), _experts(config)
     return min(1.0, each / total) if each and total else None
 
 
@@ -111,6 +124,8 @@ def _spans(config: Any) -> tuple[int | None, ...]:
     layers = int(getattr(config, "num_hidden_layers", 0) or 0)
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
+    if kinds is None and hasattr(config, "attention_layers"):  # GPT-Neo
+        return tuple(config.window_size if kind == "local" else None for kind in config.attention_layers)
     if kinds is None:
         slides = window if getattr(config, "use_sliding_window", True) else None
         return (slides,) * layers if getattr(config, "num_attention_heads", None) else ()

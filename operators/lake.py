@@ -32,6 +32,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ _PART_NAME = re.compile(r"[0-9a-f]{32}")
 _PARTITION = "run_id="
 _ID_RANGE = 1 << 63  # doc_ids are below
 _READERS, _AHEAD = 32, 8  # columns in flight, and read ahead by each: an object store is mostly waiting for
-_DELETERS = 32  # objects being removed at once
+_DELETERS, _DELETED_AHEAD = 32, 64  # objects being removed at once, and waiting for each of these
 _BUCKETS, _IDS_A_WRITE = 1 << 8, 1 << 22  # ranges of doc_ids that do not fit into memory, ids sorted at once for them
 
 
@@ -249,10 +250,13 @@ class Lake:
     def delete(self, paths: Iterable[str]) -> None:
         """Remove objects, many at once; no error where one is gone. `paths` are relative to the lake's root.
 
-        They go in no promised order, so one call holds nothing that must outlive the rest of it.
+        They go in no promised order, so one call holds nothing that must outlive the rest of it. Some thousands at a
+        time: there may be millions, and after an error or Ctrl-C what was handed to the threads is still done.
         """
+        waiting = iter(paths)
         with ThreadPoolExecutor(_DELETERS) as pool:
-            deque(pool.map(self.storage.delete, paths), maxlen=0)
+            while some := list(islice(waiting, _DELETERS * _DELETED_AHEAD)):
+                deque(pool.map(self.storage.delete, some), maxlen=0)
 
     def _names(self, table: str, run_id: str) -> list[str]:
         names = self.storage.list(run_folder(table, run_id))

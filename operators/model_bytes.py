@@ -59,7 +59,13 @@ def check_device(folder: Path, dtype: Dtype, device: torch.device, share: float)
     name = f"GPU {torch.cuda.get_device_name(device)}"
     if share < 1:
         name, narrower = f"{share:g} of {name}", f"{narrower}a larger --gpus-per-actor, "
-    check_fits(folder, dtype, int(share * total), name, f"choose {narrower}a smaller model or a GPU of more memory")
+    check_fits(
+        folder,
+        dtype,
+        int(share * total),
+        name,
+        f"choose {narrower}a smaller model or a GPU of more memory (--accelerator-type picks it among several kinds)",
+    )
 
 
 def machine_memory() -> int:

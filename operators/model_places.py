@@ -8,7 +8,7 @@
 
 A folder in the cache appears whole or not at all, and is named after what the listing of its source said, so that a
 changed source is another folder. Processes that tokenize take the small files only. The price of comparing: a node
-reads all weights once; what it found is kept, by inode, size and time of each file.
+reads all weights once; what it found is kept, by inode, size and times of each file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +29,15 @@ from typing import Any
 
 import xxhash
 
+from operators.model_bytes import gib
 from operators.model_files import MODEL_FILES, ModelError, check_folder, fingerprint, hub_snapshot
-from operators.storage import Storage
+from operators.storage import ObjectError, Storage
 
 CACHE = "ASSAY_CACHE"  # names the folder; default ~/.cache/assay
 RANGE_BYTES, RANGES_AT_ONCE = 32 << 20, 8  # of a large file on its way here
+SETTLED_SECONDS = 2.0  # a file that was written just now may be written again within one tick of its times
 _WEIGHTS = "*.safetensors"
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 _TAGS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created")  # as stores call them, the most telling first
 
 
@@ -75,7 +80,7 @@ class ModelPlace:
 
     def pinned(self, found: str) -> ModelPlace:
         """The same place, whose weights must have this fingerprint wherever they are loaded."""
-        return replace(self, fingerprint=found, found_on=_machine())
+        return replace(self, fingerprint=found, found_on=_machine_id())
 
     def folder(self, *, weights: bool = True) -> Path:
         """The model's folder on this machine, fetched where it is not there yet; `weights`: with them.
@@ -100,7 +105,7 @@ class ModelPlace:
         return folder
 
     def _check_weights(self, folder: Path) -> None:
-        if self.fingerprint is None or self.found_on == _machine():
+        if self.fingerprint is None or self.found_on == _machine_id():
             return
         found = known_fingerprint(folder)
         if found != self.fingerprint:
@@ -116,10 +121,20 @@ class ModelPlace:
         whole, folder = models / self._named(list(self.files)), models / self._named(files)
         if whole.is_dir():
             return whole
-        if not folder.is_dir():  # most calls: no lock is taken
+        if folder.is_dir():  # most calls: no lock is taken
+            return folder
+        try:
             with _one_process(folder):
                 if not folder.is_dir():
                     self._fetch(files, folder)
+        except ObjectError:
+            raise  # of its source
+        except OSError as error:
+            needed = gib(sum(file.n_bytes for file in files))
+            raise ModelError(
+                f"model {self.model!r}: its copy of {needed} cannot be made in {models} ({error.strerror}): make room, "
+                f"or name another folder with {CACHE}"
+            ) from None
         return folder
 
     def _named(self, files: list[SourceFile]) -> str:
@@ -147,20 +162,30 @@ def is_uri(model: str) -> bool:
 
 def known_fingerprint(folder: Path) -> str:
     """`fingerprint(folder)`, read from this machine's cache where these very files were read before."""
-    files = sorted([folder / "config.json", *folder.glob(_WEIGHTS)])
-    stats = [[path.name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for path in files for s in [path.stat()]]
-    try:
-        note = cache_folder("fingerprints") / _digest([str(folder.resolve()), *stats])
-    except ModelError:  # no cache on this machine: each process reads for itself
-        return fingerprint(folder)
-    with _one_process(note):  # eight actors of a node read the weights once
-        with contextlib.suppress(FileNotFoundError):
-            return note.read_text(encoding="ascii")
+    files = [(path.name, path.stat()) for path in sorted([folder / "config.json", *folder.glob(_WEIGHTS)])]
+    key = [str(folder.resolve()), *([name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for name, s in files)]
+    newest = max(max(s.st_mtime, s.st_ctime) for _, s in files)
+    with contextlib.ExitStack() as stack:
+        note = None
+        with contextlib.suppress(ModelError, OSError):  # no cache on this machine: each process reads for itself
+            note = cache_folder("fingerprints") / _digest(key)
+            stack.enter_context(_one_process(note))  # eight actors of a node read the weights once
+            if _FINGERPRINT.fullmatch(known := note.read_text(encoding="ascii", errors="replace")):
+                return known
         found = fingerprint(folder)
-        making = note.with_name(f"{note.name}.{uuid.uuid4().hex}.making")
-        making.write_text(found, encoding="ascii")
-        making.rename(note)
-    return found
+        if note is not None and time.time() - newest > SETTLED_SECONDS:
+            with contextlib.suppress(OSError):
+                _write_whole(note, found)
+        return found
+
+
+def _write_whole(path: Path, text: str) -> None:
+    making = path.with_name(f"{path.name}.{uuid.uuid4().hex}.making")
+    try:
+        making.write_text(text, encoding="ascii")
+        making.rename(path)
+    finally:
+        making.unlink(missing_ok=True)
 
 
 def cache_folder(name: str) -> Path:
@@ -205,6 +230,14 @@ def _machine() -> str:
     return os.uname().nodename
 
 
+def _machine_id() -> str:
+    """The machine's name, and its boot's number: machines that are made of one image may share a name."""
+    boot = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{_machine()} {boot}"
+
+
 def _tag(info: Mapping[str, Any]) -> str:
     return str(next((info[name] for name in _TAGS if info.get(name)), ""))
 
@@ -218,10 +251,14 @@ def _download(source: Storage, file: SourceFile, target: Path) -> None:
         def fetch(start: int) -> None:
             ranges = source.ranges(file.name, file.n_bytes)
             ranges.seek(start)
-            os.pwrite(descriptor, ranges.read(min(RANGE_BYTES, file.n_bytes - start)), start)  # whole, or it raises
+            left = memoryview(ranges.read(min(RANGE_BYTES, file.n_bytes - start)))  # whole, or it raises
+            while left:  # a disk that is nearly full takes a part and says so only when asked again
+                written = os.pwrite(descriptor, left, start)
+                left, start = left[written:], start + written
 
         with ThreadPoolExecutor(RANGES_AT_ONCE) as pool:
             list(pool.map(fetch, range(0, file.n_bytes, RANGE_BYTES)))
+        os.fsync(descriptor)  # before the folder has its name: a machine that stops leaves no file of zeros under it
 
 
 @contextlib.contextmanager

@@ -33,6 +33,9 @@ def cluster(address: str | None, actors: int | None) -> Iterator[None]:
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, **_environment()}
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side warns of what Ray Data does by design
+    # A run that ends early kills its actors, and Ray would print of each that its task is done again.
+    os.environ.setdefault("RAY_enable_output_error_log_if_still_retry", "0")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # Ray colours its notes also where they go into a file
     address = named_address(address)
     _check_reachable(address)
     with _stderr_on_failure():

@@ -25,6 +25,7 @@ from operators.transform.windows import window_options
 from schemas import FEATURE_GROUPS, check_run_id
 
 DEFAULT_CONTEXT = 2048
+LEAST_SHARE = 0.01  # of a GPU, of an actor: a hundred CUDA contexts fill the largest
 MIN_ROWS = 1000  # below so many records a share of rejects is not judged before the end
 
 # How a run is executed, or where: changing these between a start and a resume changes nothing that is stored. Model and
@@ -157,12 +158,14 @@ class ScoreConfig(BaseModel):
 
     @field_validator("gpus_per_actor")
     @classmethod
-    def _at_most_one_gpu(cls, value: float | None) -> float | None:
+    def _share_of_one_gpu(cls, value: float | None) -> float | None:
         if value is not None and value > 1:
             raise ValueError(
                 f"{value:g} is more than an actor can use: a model is not split over GPUs, so 1 is the most; "
                 "a share such as 0.25 puts four actors on a GPU"
             )
+        if value is not None and value < LEAST_SHARE:
+            raise ValueError(f"{value:g} of a GPU is too little to hold a model; {LEAST_SHARE:g} is the least")
         return value
 
     @model_validator(mode="after")

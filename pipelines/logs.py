@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import sys
 import threading
@@ -21,12 +22,15 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 
 from operators.printable import printable
 from pipelines.whereabouts import Whereabouts, whereabouts
+
+log = logging.getLogger(__name__)
 
 FORMAT_VARIABLE = "ASSAY_LOG_FORMAT"
 FORMATS = ("text", "json")
@@ -78,7 +82,15 @@ def configure_logs(run_id: str | None = None, *, format: str | None = None) -> L
         level = logging.INFO if options.format == "json" else logging.WARNING
         for name in _OURS:  # of libraries only what is wrong
             logging.getLogger(name).setLevel(level)
+    if options.format == "json":
+        logging.captureWarnings(True)
+        sys.excepthook = _fatal
     return options
+
+
+def _fatal(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What ends a process is a line like others."""
+    log.critical("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
 
 
 def configure_worker(options: LogOptions) -> None:
@@ -155,7 +167,7 @@ class _Lines(logging.Handler):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             "run": self.options.run_id,
             "actor": where.actor,
             "node": where.node,
@@ -165,7 +177,7 @@ class _Lines(logging.Handler):
             "exception": _traceback(record),
         }
         # As ASCII: what could move a cursor, end a line or turn text around is escaped.
-        return json.dumps({k: _clean(v) for k, v in fields.items() if v not in (None, "")}, default=str)
+        return json.dumps({k: _clean(v) for k, v in fields.items() if v not in (None, "")}, allow_nan=False)
 
     def _whereabouts(self) -> Whereabouts:
         """Looked up anew until this process is one of a cluster's."""
@@ -190,7 +202,7 @@ class _Held(logging.Handler):
             "logger": record.name,
             "level": record.levelno,
             "template": str(record.msg),
-            "message": _clean(record.getMessage()),
+            "message": _clean(_message(record)),
             "fields": {"actor": where.actor, "node": where.node, "pid": os.getpid(), **_PLACE.get()},
         }
         with self._guard:
@@ -204,10 +216,19 @@ class _Held(logging.Handler):
 
 
 def _text(record: logging.LogRecord) -> str:
+    """Only the first line begins at the margin: names of files and records may hold line breaks."""
     node = getattr(record, "assay", {}).get("node")
-    said = f"{record.levelname}: {record.getMessage()}" + (f" (on {node})" if node else "")
+    said = f"{record.levelname}: {_message(record)}" + (f" (on {node})" if node else "")
     trace = _traceback(record)
-    return printable(str(_clean(f"{said}\n{trace}" if trace else said)))
+    return printable(str(_clean(f"{said}\n{trace}" if trace else said))).replace("\n", "\n  ")
+
+
+def _message(record: logging.LogRecord) -> str:
+    """What a record says, also where its arguments do not fit."""
+    try:
+        return record.getMessage()
+    except Exception:
+        return f"{record.msg} {record.args!r}"
 
 
 def _traceback(record: logging.LogRecord) -> str | None:
@@ -217,7 +238,13 @@ def _traceback(record: logging.LogRecord) -> str | None:
 
 
 def _clean(value: Any) -> Any:
-    """A text without credentials."""
+    """A value as JSON has it, without credentials."""
     from operators.storage.credentials import redact
 
-    return redact(value) if isinstance(value, str) else value
+    if isinstance(value, Mapping):
+        return {redact(str(name)): _clean(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_clean(each) for each in value]
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return redact(str(value))

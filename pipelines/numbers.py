@@ -16,7 +16,7 @@ class Numbers(Set[int]):
         self.array: npt.NDArray[np.int64] = np.unique(given.astype(np.int64, copy=False))
 
     def __contains__(self, value: object) -> bool:
-        if not isinstance(value, int):
+        if not isinstance(value, int | np.integer):
             return False
         place = int(np.searchsorted(self.array, value))
         return place < len(self.array) and int(self.array[place]) == value

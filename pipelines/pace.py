@@ -14,6 +14,7 @@ their bursts. Time before the first block (loading, compiling) is no part of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,20 @@ class Pace:
     _work: list[float] = field(default_factory=list)
     _every: int = 1
 
+    @classmethod
+    def of(cls, started: float, workers: int, times: npt.NDArray[Any], work: npt.NDArray[Any]) -> Pace:
+        """As if these blocks had been added, at `times` that do not go back, of `work` each."""
+        pace = cls(started, workers, len(times), float(work.sum()))
+        while len(times) // pace._every > pace._most:
+            pace._every *= 2
+        chosen = slice(pace._every - 1, None, pace._every)
+        pace._times, pace._work = times[chosen].tolist(), np.cumsum(work, dtype=np.float64)[chosen].tolist()
+        return pace
+
+    @property
+    def _most(self) -> int:
+        return max(MOST_POINTS, 2 * FEW_ROUNDS * self.workers)
+
     def add(self, now: float, work: float) -> None:
         """A block came that held `work`, in whatever unit."""
         self.blocks += 1
@@ -44,7 +59,7 @@ class Pace:
             return
         self._times.append(now)
         self._work.append(self.done)
-        if len(self._times) > max(MOST_POINTS, 2 * FEW_ROUNDS * self.workers):
+        if len(self._times) > self._most:
             del self._times[::2], self._work[::2]  # the newest stays
             self._every *= 2
 

@@ -18,6 +18,7 @@ from operators.model_bytes import gib
 from pipelines.config import ConfigError, ScoreConfig
 
 ACTOR_CPUS = 0.9  # logical, of a scorer: what is left fits tasks on every node, also when lost nodes' actors move there
+UNKNOWN = 1 << 30  # scorers: no limit that is known of
 GPUS_A_CORE = 4  # a core tokenizes a million tokens a second, several times what a GPU scores of a small model
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"  # Ray sets it on nodes with GPUs
@@ -104,7 +105,7 @@ def plan_resources(config: ScoreConfig, nodes: Sequence[Node], weights: int = 0)
     on_cpu = config.device.startswith("cpu")
     slots = [0 if on_cpu else node.slots(share, config.accelerator_type) for node in nodes]
     if not sum(slots) and not wants_gpu(config):
-        actors = config.actors or (1 if config.max_actors else max(1, cores - 1))
+        actors = config.actors or (1 if config.max_actors else max(1, min(cores - 1, _copies(nodes, weights))))
         # Actors hold their CPUs for the whole run: what the tasks need must be left, or nothing would ever be read.
         cpus = min(ACTOR_CPUS, max(0.01, ACTOR_CPUS * cores / actors))
         _check_memory(nodes, weights)
@@ -146,6 +147,25 @@ def check_gpus(config: ScoreConfig, nodes: Sequence[Node], *, may_grow: bool) ->
     if may_grow:
         return f"{said}; the run waits until one joins the cluster"
     raise ConfigError(f"{said}; leave out --gpus-per-actor and --accelerator-type, or name a cluster with --address")
+
+
+def missing_room(config: ScoreConfig, nodes: Sequence[Node], resources: Resources) -> str | None:
+    """What to warn of where the nodes hold fewer scorers than are asked for; None where they hold them, or none."""
+    if resources.gpus:
+        room = sum(node.slots(resources.gpus, config.accelerator_type) for node in nodes)
+    else:
+        room = _copies(nodes, resources.memory)
+    if not 0 < room < resources.actors:
+        return None
+    what = "GPUs" if resources.gpus else "memory"
+    return f"--actors {resources.actors}: the nodes have {what} for {room} now; the others wait for more"
+
+
+def _copies(nodes: Sequence[Node], weights: int) -> int:
+    """Copies of the weights that the nodes have memory for, as Ray gives it out; UNKNOWN where it does not say."""
+    if not weights or any(node.memory is None for node in nodes):
+        return UNKNOWN
+    return sum(int((node.memory or 0) // weights) for node in nodes)
 
 
 def _check_memory(nodes: Sequence[Node], weights: int) -> None:

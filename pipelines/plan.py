@@ -20,8 +20,8 @@ import xxhash
 
 from operators.lake import Lake
 from operators.model_bytes import check_device
-from operators.model_files import ModelError, ModelOptions, context_limit, fingerprint, read_config
-from operators.model_places import ModelPlace
+from operators.model_files import ModelError, ModelOptions, context_limit, read_config
+from operators.model_places import ModelPlace, known_fingerprint
 from operators.read import ReadOptions
 from operators.tokenize import DocumentTokenizer, TokenizeOptions
 from operators.transform import BlockTransform
@@ -193,7 +193,7 @@ def make_plan(config: ScoreConfig, listing: Listing | None = None) -> Plan:
         raise ConfigError("\n".join(faults))
     model_facts = {
         "type": model_config.model_type,
-        "fingerprint": fingerprint(folder),
+        "fingerprint": known_fingerprint(folder),
         "context_limit": context_limit(model_config),
         "vocab_size": model_config.vocab_size,
         **({"commit": place.revision} if place.revision else {}),

@@ -44,7 +44,8 @@ class PlacedClaims:
 
 
 class RayClaims:
-    """Claims held by an actor of their own. If that dies, nothing is held against anyone, and it starts over."""
+    """Claims held by an actor of their own, on the driver's node, which lives as long as the run. If it dies all the
+    same, nothing is held against anyone, and it starts over."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
@@ -53,7 +54,8 @@ class RayClaims:
     def start(cls) -> RayClaims:
         import ray
 
-        return cls(ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(PlacedClaims).remote())
+        options = {**beside_driver(), "max_restarts": -1, "max_task_retries": 3}
+        return cls(ray.remote(**options)(PlacedClaims).remote())
 
     def begin(self, name: str) -> int:
         import ray
@@ -76,11 +78,18 @@ class RayClaims:
         self.actor.end.remote(name)
 
 
+def beside_driver() -> dict[str, Any]:
+    """Options of an actor on the node of the process that asks."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(_this_node(), soft=True)}
+
+
 def _deaths(places: Sequence[str]) -> int:
     """How many workers died at these places while their node lived on."""
     if not places:
         return 0
-    living = _living_nodes()
+    living = living_nodes()
     return sum(node == _LIVED or node in living for node in places)
 
 
@@ -90,7 +99,8 @@ def _this_node() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
-def _living_nodes() -> set[str]:
+def living_nodes() -> set[str]:
+    """Nodes of the cluster by id."""
     import ray
 
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}

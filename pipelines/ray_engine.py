@@ -29,7 +29,7 @@ from pipelines.cluster import cluster, named_address
 from pipelines.engines import Steps, UnitStep
 from pipelines.logs import LogOptions
 from pipelines.observed import Observer
-from pipelines.placement import Node, Resources, check_gpus, plan_resources
+from pipelines.placement import Node, Resources, check_gpus, missing_room, plan_resources
 from pipelines.plan import Plan, Scoring
 from pipelines.ray_claims import RayClaims
 from pipelines.steps import WORKER_METADATA, BlockPlace, ScoreStep, Task
@@ -98,10 +98,11 @@ class RayEngine(RaySurveyor):
         super().__enter__()
         try:
             nodes = [Node.of(node["Resources"], node["Labels"]) for node in ray.nodes() if node["Alive"]]
-            if warning := check_gpus(self.plan.config, nodes, may_grow=joined):
-                log.warning("%s", warning)
+            said = [check_gpus(self.plan.config, nodes, may_grow=joined)]
             weights = weight_bytes(self.plan.folder, self.plan.config.dtype)
             self.resources = plan_resources(self.plan.config, nodes, weights)
+            for warning in filter(None, [*said, missing_room(self.plan.config, nodes, self.resources)]):
+                log.warning("%s", warning)
         except BaseException:
             self._stack.close()
             raise

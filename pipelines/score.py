@@ -70,10 +70,13 @@ def score_corpus(
     spent = float(ledger.get("seconds") or 0.0)
     begun = False  # before that nothing in the lake may change: the cluster may not be there at all
     try:
-        with log_place(run=run_id), terminable(), engine or make_engine(plan) as working, terminable():
-            begun = True
-            _begin(plan, working, ledger, journal)
-            totals = _score(plan, working, ledger, journal)
+        with log_place(run=run_id), terminable():
+            with engine or make_engine(plan) as working, terminable():
+                begun = True
+                _begin(plan, working, ledger, journal)
+                _score(plan, working, ledger, journal)
+            with terminable():  # without the engine: over very many parts this takes long, and needs no worker
+                totals = _settle(plan, journal)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         ledger |= {"state": "interrupted" if interrupted else "failed", "seconds": spent + time.monotonic() - started}
@@ -114,8 +117,8 @@ def _begin(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal)
     plan.lake.write_run(plan.config.run_id, ledger)
 
 
-def _score(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal) -> dict[str, int]:
-    """Do what is left until nothing is, and return the totals."""
+def _score(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal) -> None:
+    """Do what is left until nothing is."""
     work = Work.of(plan, engine, ledger)
     stalls = 0
     while True:
@@ -124,7 +127,7 @@ def _score(plan: Plan, engine: Engine, ledger: dict[str, Any], journal: Journal)
         try:
             tasks = work.left(journal)
             if not tasks:
-                return _settle(plan, journal)
+                return
             _attempt(plan, engine, ledger, journal, tasks)
         except Exception as error:
             if (unit := dying_unit(error)) is not None:
@@ -217,6 +220,11 @@ def _settle(plan: Plan, journal: Journal) -> dict[str, int]:
     lake, run_id = plan.lake, plan.config.run_id
     listed = journal.list_parts()
     totals = journal.done(listed).counts
+    if totals != journal.known().counts:
+        raise RunError(
+            "parts that were there a moment ago are gone: does something else clean this lake? "
+            "The same command makes them again"
+        )
     if totals["rows_in"] != totals["documents"] + totals["rejects"]:
         raise RunError(
             f"{totals['rows_in']:,} records were read, but the lake holds {totals['documents']:,} documents and "

@@ -28,10 +28,12 @@ def check_variable(name: str) -> str:
     """A name that an environment variable may have.
 
     Raises:
-        ValueError: it may not.
+        ValueError: it may not, or is the one that the references are kept in.
     """
     if not _VARIABLE.fullmatch(name):
         raise ValueError(f"{name!r} is no name of an environment variable")
+    if name == REFERENCES:
+        raise ValueError(f"{name} is set by Assay itself")
     return name
 
 
@@ -101,7 +103,7 @@ def check_nodes() -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ask = ray.remote(num_cpus=0, max_retries=1)(missing_here)
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and _works(node["Resources"])]
     asked = [
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)).remote() for node in nodes
     ]
@@ -113,6 +115,11 @@ def check_nodes() -> None:
     if missing:
         more = [f"... and {len(missing) - MOST_LINES:,} more"] if len(missing) > MOST_LINES else []
         raise ConfigError("\n".join(sorted(missing)[:MOST_LINES] + more))
+
+
+def _works(resources: Mapping[str, float]) -> bool:
+    """Whether a node is given work: a node of GPUs alone is, a head that keeps itself free is not."""
+    return any(resources.get(name, 0) > 0 for name in ("CPU", "GPU"))
 
 
 def _references() -> dict[str, str]:
@@ -127,7 +134,10 @@ def _look_up(references: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     for name, reference in references.items():
         kind, _, place = check_reference(name, reference).partition(":")
         try:
-            found[name] = os.environ[place] if kind == "env" else _content(Path(place))
+            value = os.environ[place] if kind == "env" else _content(Path(place))
+            if not value:
+                raise ValueError("it is empty")
+            found[name] = value
         except KeyError:
             missing.append(f"submit.secrets.{name}: {place} is not set in the environment of {os.uname().nodename}")
         except (OSError, ValueError) as error:
@@ -140,7 +150,7 @@ def _content(path: Path) -> str:
     """The text of a file, without the line break at its end.
 
     Raises:
-        ValueError: it is no text of a line or more that a variable can hold.
+        ValueError: it is no text that a variable can hold.
     """
     with path.open("rb") as file:
         content = file.read(LARGEST + 1)

@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from operators.lake import Lake, progress_folder, run_folder
 from operators.storage.listing import modified_at
 from operators.storage.remote import redact
 from pipelines.journal import FLUSH_SECONDS, Journal
+from pipelines.status_ledger import Ledger
 from pipelines.status_left import left_of
 from schemas import DOCUMENTS
 
@@ -80,9 +82,23 @@ class RunStatus:
 
 
 def run_statuses(lake: Lake, run_ids: Iterable[str], now: float, *, detailed: bool = False) -> list[RunStatus]:
-    """How runs stand at `now` (seconds since 1970), in the order given. `detailed`: reasons of finished ones, too."""
+    """How runs stand at `now` (seconds since 1970), in the order given. `detailed`: reasons of finished ones, too. A
+    run that is removed meanwhile is left out."""
+
+    def look(run_id: str) -> RunStatus | None:
+        try:
+            return run_status(lake, run_id, now, detailed=detailed)
+        except FileNotFoundError:
+            return None
+
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda run_id: run_status(lake, run_id, now, detailed=detailed), run_ids))
+        return [status for status in pool.map(look, run_ids) if status is not None]
+
+
+def without_ledger(lake: Lake) -> list[RunStatus]:
+    """The runs that have parts in the lake and no ledger, which is written before them."""
+    lost = sorted(set(lake.partitions(DOCUMENTS.name)) - set(lake.run_ids()))
+    return [RunStatus(run_id, "broken", error="it has parts in the lake, and no ledger") for run_id in lost]
 
 
 def run_status(lake: Lake, run_id: str, now: float, *, detailed: bool = False) -> RunStatus:
@@ -93,15 +109,22 @@ def run_status(lake: Lake, run_id: str, now: float, *, detailed: bool = False) -
     """
     try:
         ledger = lake.read_run(run_id)
-        state = str(ledger["state"])
-    except (ValueError, KeyError) as error:
-        return RunStatus(run_id, "broken", error=redact(f"its ledger cannot be read: {error}"))
+        state = Ledger.model_validate(ledger).state
+    except (ValueError, RecursionError) as error:
+        return RunStatus(run_id, "broken", error=redact(f"its ledger cannot be read: {_first_fault(error)}"))
     if state == "finished" and not detailed:
         return _finished(run_id, ledger)
     rows = _journal(lake, run_id)
     if state == "finished":
         return _finished(run_id, ledger, reasons=_reasons(rows))
     return _unfinished(lake, run_id, ledger, rows, now)
+
+
+def _first_fault(error: ValueError | RecursionError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fault = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
 
 def _journal(lake: Lake, run_id: str) -> pa.Table:
@@ -233,5 +256,5 @@ def _seconds(moment: Any) -> float | None:
     """A moment of a ledger in seconds since 1970; None where it is none."""
     try:
         return datetime.fromisoformat(moment).timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

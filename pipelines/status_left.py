@@ -1,5 +1,5 @@
-"""What is left of a run and how long it takes, from its ledger and journal: its blocks are played again through what
-the run's own progress line is made of.
+"""What is left of a run and how long it takes, from its ledger and journal, as the run's own progress line has it: its
+blocks are put through what that is made of, all at once.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,7 +18,8 @@ from pipelines.previous import Listing
 from pipelines.units import Unit, read_units
 from pipelines.work_left import WorkLeft
 
-MOST_UNITS = 200_000  # of larger runs the time left counts units, not bytes
+MOST_UNITS = 50_000  # of larger runs the time left counts units, not bytes
+_COLUMNS = ["unit", "block", "is_last", "rows_in", "tokens", "at", "share"]
 
 
 @dataclass(frozen=True)
@@ -32,39 +34,79 @@ class Left:
 
 
 def left_of(lake: Lake, run_id: str, ledger: dict[str, Any], rows: pa.Table, started: float | None) -> Left:
-    """What is left and how long that takes, as the run's own progress line has it: its blocks are played again."""
+    """What is left after the blocks of `rows`; of a run that is not under way without its time."""
     n_units = (ledger.get("survey") or {}).get("units")
     if n_units is None:
         return Left()
-    done = _finished_units(rows)
+    rows = rows.select(_COLUMNS)  # without the names of parts, most of a journal
+    done = _Done.of(rows)
+    share = min(1.0, done.units / n_units) if n_units else None
+    standing = Left(len(done.finished), n_units, share)
+    if ledger["state"] != "running":
+        return standing
+    limit = (ledger.get("config") or {}).get("limit")
     at = pc.fill_null(rows["at"].cast(pa.int64()), 0).to_numpy() / 1e3
     is_new = at >= (started if started is not None else 0.0)
-    before, blocks = rows.filter(pa.array(~is_new)), rows.filter(pa.array(is_new)).sort_by("at")
-    work, basis = _work_left(lake, run_id, ledger, n_units, before)
-    pace = Pace(started or 0.0, int((ledger.get("attempt") or {}).get("workers") or 1))
-    names = ("unit", "is_last", "share", "tokens", "rows_in")
-    for moment, *values in zip(
-        np.sort(at[is_new]).tolist(), *(blocks[name].to_pylist() for name in names), strict=True
-    ):
-        pace.add(moment, work.add(dict(zip(names, values, strict=True))))
-    rate = pace.rate
-    seconds = work.left / rate if ledger["state"] == "running" and rate and work.left is not None else None
-    return Left(len(done), n_units, _share(rows, n_units, done), seconds, basis if seconds is not None else None)
+    blocks = rows.filter(pa.array(is_new))
+    work = blocks["tokens" if limit is None else "rows_in"].to_numpy()
+    order = np.argsort(at[is_new], kind="stable")
+    rate = Pace.of(
+        started or 0.0, int((ledger.get("attempt") or {}).get("workers") or 1), at[is_new][order], work[order]
+    ).rate
+    if not rate:
+        return standing
+    if limit is not None:
+        left: float | None = max(0, limit - (pc.sum(rows["rows_in"]).as_py() or 0))
+        basis = "records of --limit"
+    else:
+        left, basis = _tokens_left(lake, run_id, n_units, rows.filter(pa.array(~is_new)), blocks, done)
+    return standing if left is None else Left(standing.units_done, n_units, share, left / rate, basis)
 
 
-def _work_left(lake: Lake, run_id: str, ledger: dict[str, Any], n_units: int, before: pa.Table) -> tuple[WorkLeft, str]:
-    finished = _finished_units(before)
-    limit = (ledger.get("config") or {}).get("limit")
-    records = None if limit is None else int(limit) - (pc.sum(before["rows_in"]).as_py() or 0)
+@dataclass(frozen=True)
+class _Done:
+    """`finished`: units of which every block is there, sorted. `units`: of them and those begun, by their shares."""
+
+    finished: npt.NDArray[np.int64]
+    units: float
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> _Done:
+        unit, block, is_last = (rows[name].to_numpy() for name in ("unit", "block", "is_last"))
+        units, places, counts = np.unique(unit, return_inverse=True, return_counts=True)
+        lengths = np.zeros(len(units), np.int64)
+        lengths[places[is_last]] = block[is_last] + 1
+        is_whole = lengths == counts
+        share = pc.fill_null(rows["share"], 0.0).to_numpy()
+        return cls(units[is_whole], float(is_whole.sum()) + float(share[~is_whole[places]].sum()))
+
+
+def _tokens_left(
+    lake: Lake, run_id: str, n_units: int, before: pa.Table, blocks: pa.Table, done: _Done
+) -> tuple[float | None, str]:
+    """Tokens left after the `blocks` of this attempt and those `before`, and what tells."""
     units = _units(lake, run_id, n_units)
-    basis = "tokens by stored bytes, at the pace of late"
+    earlier = _Done.of(before)
     if units is None:
-        units, basis = [Unit(i, ()) for i in range(n_units)], "tokens by parts of the input, at the pace of late"
-    shares: dict[int, float] = {}
-    for unit, share in zip(before["unit"].to_pylist(), before["share"].to_pylist(), strict=True):
-        shares[unit] = shares.get(unit, 0.0) + (share or 0.0)
-    left = [unit for unit in units if unit.index not in finished]
-    return WorkLeft.of(left, shares=shares, records=records), "records of --limit" if records is not None else basis
+        parts, tokens = done.units - earlier.units, pc.sum(blocks["tokens"]).as_py() or 0
+        left = max(0.0, n_units - done.units) * tokens / parts if parts > 0 and tokens else None
+        return left, "tokens by parts of the input, at the pace of late"
+    finished = set(earlier.finished.tolist())
+    shares = {unit: share for unit, share, *_ in _by_unit(before)}
+    work = WorkLeft.of([unit for unit in units if unit.index not in finished], shares=shares)
+    for unit, share, tokens, is_last in _by_unit(blocks):
+        work.add({"unit": unit, "share": share, "tokens": tokens, "is_last": is_last, "rows_in": 0})
+    return work.left, "tokens by stored bytes, at the pace of late"
+
+
+def _by_unit(rows: pa.Table) -> list[tuple[int, float, float, bool]]:
+    """For each unit: share, tokens, and whether its last block came."""
+    units, places = np.unique(rows["unit"].to_numpy(), return_inverse=True)
+    shares, tokens, ends = (
+        np.bincount(places, pc.fill_null(rows[name].cast(pa.float64()), 0.0).to_numpy(), len(units)).tolist()
+        for name in ("share", "tokens", "is_last")
+    )
+    return [(*row, is_last > 0) for *row, is_last in zip(units.tolist(), shares, tokens, ends, strict=True)]
 
 
 def _units(lake: Lake, run_id: str, n_units: int) -> list[Unit] | None:
@@ -73,20 +115,3 @@ def _units(lake: Lake, run_id: str, n_units: int) -> list[Unit] | None:
         return None
     listing = Listing.read(lake, run_id)
     return None if listing is None else read_units(lake, run_id, listing.shards, n_units, listing.stop)
-
-
-def _finished_units(rows: pa.Table) -> set[int]:
-    unit, block = rows["unit"].to_numpy(), rows["block"].to_numpy()
-    is_last = rows["is_last"].to_numpy()
-    units, counts = np.unique(unit, return_counts=True)
-    lengths = dict(zip(unit[is_last].tolist(), (block[is_last] + 1).tolist(), strict=True))
-    return {u for u, n in zip(units.tolist(), counts.tolist(), strict=True) if lengths.get(u) == n}
-
-
-def _share(rows: pa.Table, n_units: int, done: set[int]) -> float | None:
-    """Of the units, those that are begun by what is done of them."""
-    if not n_units:
-        return None
-    unit, share = rows["unit"].to_numpy(), pc.fill_null(rows["share"], 0.0).to_numpy()
-    begun = ~np.isin(unit, np.fromiter(done, np.int64, len(done)))
-    return min(1.0, (len(done) + float(share[begun].sum())) / n_units)

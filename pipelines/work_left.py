@@ -138,10 +138,11 @@ class WorkLeft:
 
     @property
     def share(self) -> float | None:
-        """Of the work, how much is done: at most 0.99 before the end."""
-        left = self.left
-        done = self._work if self.records is None else self._rows
-        return None if left is None or not done else min(0.99, done / (done + left))
+        """Of the work, how much is done: at most 0.99 before the end. Of stored bytes where none of them held work."""
+        left, done = self.left, self._work if self.records is None else float(self._rows)
+        if left is None:
+            done, left = (sum(getattr(kind, name) for kind in self._by_kind.values()) for name in ("done", "all"))
+        return min(0.99, done / (done + max(0.0, left))) if done else None
 
 
 def _sizes(units: Sequence[Unit]) -> dict[Piece, float]:

@@ -26,6 +26,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.make_model_folder(tmp_path_factory.mktemp("models") / "llama")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_models(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Not this user's own."""
+    os.environ["ASSAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"

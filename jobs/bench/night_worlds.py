@@ -97,16 +97,16 @@ def false_changes(world: World, draws: int, nights: int, seed: int) -> Iterator[
         yield bool(find_changes(series, alpha=1 - LEVEL, draws=DRAWS, n_places=nights, seed=draw))
 
 
-def false_alarms(draws: int, nights: int, alpha: float, seed: int) -> Iterator[bool]:
+def false_alarms(world: World, draws: int, nights: int, alpha: float, seed: int) -> Iterator[bool]:
     """Whether a night of FAMILY numbers, none of which changed, has any finding."""
-    rng = numbers("nights, alarms", nights, seed)
+    rng = numbers(f"nights, alarms, {world.name}", nights, seed)
     days = [_FIRST + timedelta(days=t) for t in range(nights)]
     orders = int(np.ceil(4 / alpha))
     for draw in range(draws):
-        shared = rng.standard_normal(nights)
+        shared = _between(rng, world.between, nights)
         family = {}
         for place in range(FAMILY):
-            series = World("").draw(rng, nights)
+            series = world.draw(rng, nights)
             levels = sqrt(0.5) * (shared + series.values_T)
             family[("m", "all", str(place))] = Nights(days, levels, sqrt(0.5) * series.errors_T, IDENTITY, "")
         judged = judge(family, Watch(alpha, orders, draw))

@@ -158,6 +158,14 @@ def _stop(message: str, code: int) -> None:
     from jobs.errors import printable
     from operators.storage.remote import redact
 
+    if os.environ.get("ASSAY_LOG_FORMAT") == LogFormat.json:
+        import logging
+
+        from pipelines.logs import configure_logs
+
+        configure_logs()
+        logging.getLogger("jobs").error("%s", message)
+        raise typer.Exit(code) from None
     for i, line in enumerate(printable(redact(message)).splitlines() or [""]):
         typer.echo(f"{'error: ' if i == 0 else '       '}{line}", err=True)
     raise typer.Exit(code) from None

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pipelines.config import ConfigError, ScoreConfig
 
 # Stand for a field whose fault is said already, or that the base run in the lake will give.
-_ANY: dict[str, Any] = {"model": "-", "input": ("-",), "lake": "-", "run_id": "any"}
+_ANY: dict[str, Any] = {"model": "-", "input": ("-",), "lake": "-", "run_id": "stands-for-a-run-id"}
 _NAMED = re.compile(r"--([a-z][a-z-]*)[ :]")
 
 
@@ -39,27 +39,37 @@ def score_faults(fields: Mapping[str, Any], given: Collection[str], *, nightly: 
 
 
 def _faults(job: dict[str, Any]) -> list[str]:
-    """Validates again and again without what was wrong: faults between fields are found only where each is sound."""
+    """Validates again and again without what was wrong: faults between fields are found only where each is sound.
+
+    Ends: a round in which no further field is dropped is the last one.
+    """
     faults: list[str] = []
+    dropped: set[str] = set()
     while True:
         try:
             ScoreConfig(**job)
         except ValidationError as error:
-            found = error.errors(include_input=False, include_url=False)
+            found = [_named(fault) for fault in error.errors(include_input=False, include_url=False)]
         else:
             return faults
-        for fault in found:
-            message = fault["msg"].removeprefix("Value error, ")
-            if fault["loc"]:
-                name = str(fault["loc"][0])
-                message = message.removeprefix(f"--{name.replace('_', '-')}: ")
-                faults.append(f"{name}: {'is needed' if fault['type'] == 'missing' else message}")
-            else:
-                named = _NAMED.match(message)
-                name = named[1].replace("-", "_") if named else ""
-                faults.append(message.removeprefix("--").replace(name.replace("_", "-"), name, 1))
-            if not _drop(job, name):
-                return faults
+        further = [(name, message) for name, message in found if name not in dropped]
+        faults += [message for _, message in further]
+        dropped.update(name for name, _ in further)
+        changed = [_drop(job, name) for name in dict(further)]
+        if not any(changed):
+            return faults
+
+
+def _named(fault: Mapping[str, Any]) -> tuple[str, str]:
+    """The field that a fault is about, and the fault in a line, as a job file names fields."""
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["loc"]:
+        name = str(fault["loc"][0])
+        message = message.removeprefix(f"--{name.replace('_', '-')}: ")
+        return name, f"{name}: {'is needed' if fault['type'] == 'missing' else message}"
+    named = _NAMED.match(message)
+    name = named[1].replace("-", "_") if named else ""
+    return name, message.removeprefix("--").replace(name.replace("_", "-"), name, 1)
 
 
 def _drop(job: dict[str, Any], name: str) -> bool:

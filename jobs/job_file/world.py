@@ -1,5 +1,6 @@
 """What is wrong with a job that is not in its file: its input, model, device and lake, as they are seen from here.
 
+secrets       each that a job which runs here names by reference
 scoring       the plan of the run, or, where the file has faults too, whatever can be looked at without it
 --dry-run     other verbs that have it say themselves what they cannot do
 the others    there is the input, and a lake that has the runs that are named; what else they take is for them to say
@@ -17,6 +18,7 @@ from jobs.job_file.read import Examined, JobFile
 from jobs.job_file.verbs import NIGHTLY, SCORE, Field, fields_of, has_dry_run
 from jobs.job_file.words import words
 from pipelines.config import ConfigError, read_storage_options
+from pipelines.secrets import take
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 def world_faults(examined: Examined) -> list[str]:
     """One line a fault; empty where the job can start."""
     fields, job = examined.fields, examined.job
+    if job is not None and job.submit.secrets:
+        missing = _of(lambda: take(job.submit.secrets))
+        if missing and job.submit.address is None:  # another cluster's secrets need not be here
+            return missing
     if examined.verb in (SCORE, NIGHTLY):
         return _parts(fields) if job is None else _of(lambda: make_plans(job))
     if job is not None and has_dry_run(job.verb):
@@ -100,7 +106,7 @@ def _of(step: Callable[[], Any]) -> list[str]:
 def _parts(fields: Mapping[str, Any]) -> list[str]:
     """What can be said of input, model and lake by themselves, each where its own field is sound."""
     from operators.lake import Lake
-    from operators.model_files import ModelOptions, model_folder
+    from operators.model_places import is_uri
     from operators.shards import list_shards
 
     faults: list[str] = []
@@ -112,11 +118,24 @@ def _parts(fields: Mapping[str, Any]) -> list[str]:
         inputs = [fields["input"]] if isinstance(fields["input"], str) else fields["input"]
         how = fields.get("format") or "auto"
         faults += _of(lambda: list_shards(inputs, format=how, storage_options=options))
-    if fields.get("model") and "://" not in fields["model"]:
-        faults += _of(lambda: model_folder(ModelOptions(fields["model"], fields.get("revision"))))
+    if fields.get("model") and not (is_uri(fields["model"]) and faults):
+        faults += _of(lambda: _check_model(fields["model"], fields.get("revision"), options))
     if fields.get("lake"):
         faults += _of(lambda: Lake(fields["lake"], options))
     return faults
+
+
+def _check_model(model: str, revision: str | None, options: Mapping[str, Any] | None) -> None:
+    """Whether there is such a model; what is not on this machine is not fetched but for small files.
+
+    Raises:
+        ModelError: there is none. ObjectError: its storage refuses.
+    """
+    from operators.model_places import ModelPlace, is_uri
+
+    place = ModelPlace.find(model, revision, options)
+    if not is_uri(model):
+        place.folder(weights=place.revision is None)
 
 
 def _lake_faults(verb: Sequence[str], fields: Mapping[str, Any]) -> list[str]:

@@ -29,7 +29,7 @@ def run_nightly(
 ) -> int:
     """Run the verb; returns its exit code, as `assay nightly --help` lists them."""
     configure_logs()
-    options, fields = read_nightly(path)
+    options, fields = read_nightly(path, dry_run=dry_run)
     if address is not None:
         fields |= {"address": address, "engine": "ray"}
     nightly = Nightly(options, fields, say=_say)
@@ -49,18 +49,25 @@ def run_nightly(
     return worst(outcomes)
 
 
-def read_nightly(path: Path) -> tuple[NightlyOptions, dict[str, Any]]:
-    """The `nightly` block of a job file, and the fields by which every night is scored.
+def read_nightly(path: Path, *, dry_run: bool = False) -> tuple[NightlyOptions, dict[str, Any]]:
+    """The `nightly` block of a job file, and the fields by which every night is scored. Its secrets are taken, as
+    `assay run` takes them; those of a job for a cluster need not be here for a look.
 
     Raises:
-        ConfigError: every fault of the file.
+        ConfigError: every fault of the file; a secret that it names is not there.
     """
     from jobs.job_file import read_job_file
+    from pipelines.secrets import take
 
     job = read_job_file(path)
     fields = job.of_a_night()
     if job.nightly is None:
         raise ConfigError(f"{path}: nightly: is needed: at least `nightly: {{name: ...}}`")
+    try:
+        take(job.submit.secrets)
+    except ConfigError:
+        if not dry_run or job.submit.address is None:
+            raise
     return job.nightly, fields
 
 
@@ -103,6 +110,7 @@ def _preview(nightly: Nightly, day: date, fmt: str) -> None:
     if day in good or unfinished:
         _preview_of_no_night(day, unfinished, fmt)
         return
+    nightly.check_order(day, list(good))
     begun = begin(job, day, datetime.now(UTC))
     listed = {each.uri: each.listed for each in begun.found if each.listed is not None}
     after = settle(begun.found, listed, begun.night.run_id, day)

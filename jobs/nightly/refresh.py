@@ -66,7 +66,7 @@ def refresh(
     lacking: list[Lack] = []
     torn = torn_shards(lake, options.name, night.date)
     variants = _try(lacking, "scores", lambda: _keep_scores(options, lake, night)) or ()
-    aurocs = _try(lacking, "evaluation", lambda: _aurocs(options, lake, night)) or []
+    aurocs = _try(lacking, "evaluation", lambda: _aurocs(options, lake, night, torn)) or []
     found: list[BenchmarkFound] = []
     for benchmark in options.benchmarks:
         step = partial(benchmarks_found, options, benchmark, lake, night, engine, text, shards)
@@ -139,8 +139,8 @@ def _kept(lake: Lake, run_id: str) -> set[str]:
 # Evaluation
 
 
-def _aurocs(options: NightlyOptions, lake: Lake, night: Night) -> list[Number]:
-    """The AUROC of every score asked for, where the run's documents have both labels."""
+def _aurocs(options: NightlyOptions, lake: Lake, night: Night, torn: Sequence[str]) -> list[Number]:
+    """The AUROC of every score asked for, of the run's documents with a label outside torn shards."""
     from jobs.evaluate.request import EvaluateOptions
     from jobs.evaluate.run import evaluate_labelled
 
@@ -152,8 +152,9 @@ def _aurocs(options: NightlyOptions, lake: Lake, night: Night) -> list[Number]:
         label=asked.label, cluster=asked.cluster, draws=_NO_DRAWS, storage_options=lake.storage_options,
     )  # fmt: skip
     documents = read_documents(
-        lake.root, request.run_id, label=asked.label, cluster=asked.cluster, storage_options=lake.storage_options
-    )
+        lake.root, request.run_id, label=_label(asked.label, torn), cluster=asked.cluster,
+        storage_options=lake.storage_options,
+    )  # fmt: skip
     found = evaluate_labelled(request, documents).evaluations
     return [
         Number(AUROC, SCORE, each.name, UNITS[AUROC],
@@ -161,6 +162,14 @@ def _aurocs(options: NightlyOptions, lake: Lake, night: Night) -> list[Number]:
         for each in found
         if each.n_positive and each.n_negative
     ]  # fmt: skip
+
+
+def _label(label: str, torn: Sequence[str]) -> str:
+    """The label asked for, NULL in torn shards; names of shards stand in it as literals of SQL."""
+    if not torn:
+        return label
+    names = ", ".join("'" + uri.replace("'", "''") + "'" for uri in torn)
+    return f"case when source in ({names}) then null else (\n{label}\n)::double end"
 
 
 # Numbers

@@ -53,15 +53,17 @@ def benchmarks_found(
 ) -> BenchmarkFound | None:
     """Compare tonight's shards with a benchmark; one that is finished is read. None where there are no shards.
 
-    Items without an n-gram cannot be found and are not counted.
+    Items without an n-gram cannot be found and are not counted. What an attempt saw that died is compared again where
+    it has changed.
 
     Raises:
-        ConfigError, ResumeError: the benchmark cannot be read as asked, or is no longer what an attempt before saw.
+        ConfigError, ResumeError: the benchmark cannot be read as asked, or changes meanwhile.
         RunError, OSError: the comparison failed.
     """
     from jobs.overlap.run import overlap_job
     from pipelines.overlap.plan import plan_overlap
     from pipelines.overlap.run import compare
+    from pipelines.previous import ResumeError
 
     if not shards:
         return None
@@ -80,7 +82,12 @@ def benchmarks_found(
         **engine,
         **{flag: text[field] for field, flag in _READ.items() if field in text},
     }
-    compare(plan_overlap(overlap_job({flag: value for flag, value in flags.items() if value is not None})))
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    try:
+        plan = plan_overlap(overlap_job(given))
+    except ResumeError:  # shards or benchmark are not what they were at an attempt that died, or was given up
+        plan = plan_overlap(overlap_job({**given, "overwrite": name}))
+    compare(plan)
     share = parse_rule(benchmark.rule).share
     with reading(lake.root, lake.storage_options) as connection:
         rows = connection.execute(_FOUND, {"overlap": name, "share": share}).fetchall()

@@ -125,6 +125,18 @@ class Nightly:
             raise ConfigError(f"--night {day}: it is {today} in {self.options.timezone}; nights to come are not scored")
         return day or today
 
+    def check_order(self, day: date, nights: Sequence[date]) -> None:
+        """See that a night does not come before any of `nights`.
+
+        Raises:
+            ConfigError: it does.
+        """
+        if day < (latest := max(nights, default=day)):
+            raise ConfigError(
+                f"--night {day}: {self.options.name!r} has night {latest}, and nights go forward: what the input held "
+                "before is not known any more"
+            )
+
     def _nights(self, day: date) -> Iterator[Outcome]:
         job, book = self.job, self.job.book
         good, unfinished = set(book.good()), book.under_way()
@@ -133,11 +145,7 @@ class Nightly:
                 self._tidy(book.night(day))
             yield Outcome(day, book.summary(day), "already")
             return
-        if day < (latest := max([*good, *unfinished], default=day)):
-            raise ConfigError(
-                f"--night {day}: {book.name!r} has night {latest}, and nights go forward: what the input held before "
-                "is not known any more"
-            )
+        self.check_order(day, [*good, *unfinished])
         for each in unfinished:
             if each in good:
                 self._tidy(book.night(each))

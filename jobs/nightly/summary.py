@@ -14,7 +14,7 @@ JSON, `schema` "assay.night", `version` 1; a changed meaning is a new version:
     benchmarks                  name, overlap, n_items, n_found, max_items, examples
     contamination               one verdict a benchmark, as `assay contamination --format json`
     false_alarms                alpha: chance of any change found in a night without one; most_a_year: 365 alpha
-    nights                      nights that tonight was compared with
+    nights                      nights before tonight that have numbers to compare with
     notes
 """
 
@@ -72,6 +72,11 @@ class Summary:
     def fails(self) -> tuple[Finding, ...]:
         """Findings that `fail_on` names."""
         return tuple(finding for finding in self.findings if finding.id in self.options.fail_on)
+
+    @property
+    def n_compared(self) -> int:
+        """Numbers of tonight that have a verdict against the nights before."""
+        return sum(each.verdict.test == TONIGHT and each.verdict.p_value is not None for each in self.verdicts)
 
     @property
     def exit_code(self) -> int:
@@ -157,7 +162,7 @@ def summarise(options: NightlyOptions, lake: Lake, night: Night, refreshed: Refr
         verdicts=verdicts,
         findings=find(options, lake.root, night, refreshed, verdicts),
         notes=(*night.notes, *refreshed.notes, *_about(judged)),
-        n_past=len(past),
+        n_past=sum(each.measures.num_rows > 0 for each in past),  # a night with nothing new has no number
         history=history,
     )
 

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from jobs.errors import printable
 from jobs.nightly.summary_figure import figure_svg
 from jobs.nightly.summary_text import number, sentence, short, span, title
+from operators.nights.estimate import FEWEST_UNITS
 from operators.nights.judge import FEWEST
 from schemas.nights import ALL, DOMAIN, HISTORY, TONIGHT
 
@@ -113,6 +114,7 @@ def _content(summary: Summary) -> dict[str, Any]:
         "lead": _lead(summary),
         "worst": findings[0].severity if findings else "good",
         "findings": findings,
+        "nothing": _nothing(summary),
         "scored": _scored(summary),
         "tables": [grid for grid in (_changes(summary), _numbers(summary), _domains(summary), _benchmarks(summary),
                                      _contamination(summary)) if grid.rows],
@@ -122,10 +124,31 @@ def _content(summary: Summary) -> dict[str, Any]:
 
 def _headline(summary: Summary) -> str:
     if not summary.findings:
-        return "Good: nothing to look at" if summary.night.run_id else "Good: nothing new to score"
+        if not summary.night.run_id:
+            return "Good: nothing new to score"
+        return "Good: nothing to look at" if summary.n_compared else "Scored: too little yet to compare it with"
     n = len(summary.findings)
     first = summary.findings[0].title
     return f"{n} thing{'s' * (n != 1)} to look at: {first}" if n > 1 else f"To look at: {first}"
+
+
+def _nothing(summary: Summary) -> str:
+    """What it means that nothing was found."""
+    if not summary.night.run_id:
+        return "Nothing: no shard was scored, so there is no number to compare."
+    n = len(summary.refreshed.numbers)
+    if summary.n_compared == n:
+        return "Nothing: no number is unlike the nights before, and nothing else was found."
+    most = f"{summary.n_compared} of {n} numbers" if summary.n_compared else "No number"
+    return (
+        f"Nothing was found, but {most} could be compared with the nights before: that takes {FEWEST} of them on one "
+        f"level ({_nights_before(summary)}) and {FEWEST_UNITS} documents or shards in each."
+    )
+
+
+def _nights_before(summary: Summary) -> str:
+    n = summary.n_past
+    return f"{n:,} night{'s' * (n != 1)} before this one {'has' if n == 1 else 'have'} numbers"
 
 
 def _lead(summary: Summary) -> str:
@@ -225,11 +248,10 @@ def _evidence(rows: Sequence[Mapping[str, Any]]) -> str:
 def _standing_notes(summary: Summary) -> list[str]:
     alpha = summary.options.watch.alpha
     return [
-        f"Tonight is compared with {summary.n_past} nights before it. A number has a verdict from {FEWEST} nights of "
-        "one level on.",
+        f"{_nights_before(summary)}. A number has a verdict from {FEWEST} nights of one level on.",
         f"In a night in which nothing changed, the chance of any finding of change is at most {alpha:.2g}, over all "
-        f"numbers together: at most {365 * alpha:.1f} nights of a year. Long tails from night to night, and nights "
-        "that depend on the night before, raise it.",
+        f"numbers together: at most {365 * alpha:.1f} nights of a year. Long tails from night to night can double it, "
+        "and nights that depend on the night before raise it further.",
         "Intervals take shards as the independent units where they are many, else documents; how far nights scatter "
         "beyond that is estimated from the nights.",
     ]

@@ -11,7 +11,7 @@ from jobs.errors import printable
 from jobs.nightly.known import Told
 from operators.nights.judge import Key
 from operators.nights.measures import TITLES
-from schemas.nights import ALL, HISTORY, STEP, TOO_SMALL, TREND, UNLIKE
+from schemas.nights import ALL, HISTORY, STEP, TREND
 
 _LONGEST = 80  # characters of a name
 _SHARE = "share"
@@ -55,7 +55,7 @@ def _digits(value: float, plus: str) -> str:
 
 
 def sentence(told: Told) -> str:
-    """What was found of one number."""
+    """What was found of one number: of a verdict that is a finding."""
     verdict = told.verdict
     unit = verdict.unit
     apart = number(verdict.difference, unit, sign=True)
@@ -72,13 +72,9 @@ def sentence(told: Told) -> str:
         change = f"{number(verdict.before, unit)} to {number(verdict.after, unit)}"
         return f"drifts steadily over {verdict.n_nights} nights: {change}, {apart}; {p}"
     value = number(verdict.after, unit)
-    if verdict.verdict == TOO_SMALL:
-        return f"{value}; too few documents to judge by"
-    if verdict.expected is None:
-        return f"{value}; {verdict.n_nights - 1} nights before it on this level are too few to judge by"
-    expected = span(*verdict.expected, unit)
-    said = "unlike" if verdict.verdict == UNLIKE else "like"
-    return f"{value}, {said} the {verdict.n_nights - 1} nights before, which led to expect {expected}: {apart}; {p}"
+    low, high = verdict.expected or (None, None)
+    expected = span(low, high, unit)
+    return f"{value}, unlike the {verdict.n_nights - 1} nights before, which led to expect {expected}: {apart}; {p}"
 
 
 def _p(value: float | None) -> str:

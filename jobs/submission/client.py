@@ -10,23 +10,29 @@ import logging
 import os
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RpcError
 from ray.job_submission import JobSubmissionClient
 
 from pipelines.config import ConfigError
 
 _VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _FIRST_ANSWER = (4.0, 5.0)  # seconds to connect, and between bytes of the answer: 9 in all where nothing is there
+_CLUSTER_ANSWER = 4.5  # seconds in all, of a cluster's own address
 _PATIENCE = (10.0, 60.0)
 _UPLOAD_PATIENCE = (10.0, 600.0)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LOGGERS = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job", "ray._private.runtime_env.packaging")
+
+
+T = TypeVar("T")
 
 
 class SubmissionError(RuntimeError):
@@ -109,14 +115,16 @@ def connect(address: str) -> JobSubmissionClient:
     """A client of the job server at `address`, which has answered.
 
     Raises:
-        ConfigError: none answers there within 10 s, or it wants a token.
+        ConfigError: none answers there within 10 s, or it wants a token, or the address is of another kind.
     """
     for name in _LOGGERS:  # they tell of each step
         logging.getLogger(name).setLevel(logging.WARNING)
     shown = f"--address {address}"
+    if "://" in address and not re.match(r"https?://", address):  # Ray would import a module of the scheme's name
+        raise ConfigError(f"{shown}: expected the address of the head's dashboard, such as http://head:8265")
     try:
         with _no_other_address():
-            client = _Client(_with_scheme(address), verify=os.environ.get("REQUESTS_CA_BUNDLE") or True)
+            client = _client(_with_scheme(address))
     except AuthenticationError:
         raise ConfigError(
             f"{shown}: it wants another token, or any: set RAY_AUTH_MODE=token, and the cluster's token as "
@@ -124,7 +132,7 @@ def connect(address: str) -> JobSubmissionClient:
         ) from None
     except (RuntimeError, requests.exceptions.JSONDecodeError, KeyError, TypeError):
         raise ConfigError(f"{shown}: what answers there is no Ray job server; the dashboard's port is 8265") from None
-    except (OSError, ValueError) as error:  # of `requests`, and a ConnectionError of Ray's
+    except (OSError, ValueError, RpcError) as error:  # of `requests`, and a ConnectionError of Ray's
         raise ConfigError(f"{shown}: no Ray job server answers there ({_reason(error)})") from None
     client.asked = True
     return client
@@ -182,6 +190,21 @@ def jobs_of(client: JobSubmissionClient) -> list[Job]:
     return sorted(found, key=lambda job: (job.started or datetime.min.replace(tzinfo=UTC), job.id))
 
 
+def aside(call: Callable[[], T]) -> Future[T]:
+    """What `call` gives, from a thread that nobody need wait for: neither Ctrl-C nor the end of the process does."""
+    answer: Future[T] = Future()
+    answer.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return answer
+
+
 @contextlib.contextmanager
 def _no_other_address() -> Iterator[None]:
     """Ray lets these variables overrule the address that it is given."""
@@ -190,6 +213,16 @@ def _no_other_address() -> Iterator[None]:
         yield
     finally:
         os.environ.update(kept)
+
+
+def _client(address: str) -> _Client:
+    """Raises:
+    TimeoutError: a cluster's own address, which Ray would ask for 40 s, says nothing.
+    """
+    verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+    if "://" in address:
+        return _Client(address, verify=verify)
+    return aside(lambda: _Client(address, verify=verify)).result(_CLUSTER_ANSWER)
 
 
 def _with_scheme(address: str) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import aiohttp
 import requests
@@ -18,7 +19,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from jobs.errors import printable
-from jobs.submission.client import Job, SubmissionError, job_of
+from jobs.submission.client import Job, SubmissionError, aside, job_of
 from pipelines.config import ConfigError
 
 ASK_EVERY = 2.0  # seconds between questions about the state
@@ -26,6 +27,7 @@ LOST_AFTER = 120.0  # seconds without any answer
 LAST_LINES = 5.0  # seconds for the stream to end by itself after the job
 
 Write = Callable[[str], None]
+T = TypeVar("T")
 
 
 def follow(client: JobSubmissionClient, job_id: str, write: Write | None = None) -> Job:
@@ -76,8 +78,13 @@ async def _follow(client: JobSubmissionClient, job_id: str, shown: Shown) -> Job
             await stream
     shown.start_over()
     with contextlib.suppress(RuntimeError, OSError, requests.RequestException):  # what the stream has not brought
-        shown.add(await asyncio.to_thread(client.get_job_logs, job_id))
+        shown.add(await _asked(lambda: client.get_job_logs(job_id)))
     return job
+
+
+def _asked(call: Callable[[], T]) -> asyncio.Future[T]:
+    """Of asyncio's own threads each would be waited for at the end, up to a minute where the head has stalled."""
+    return asyncio.wrap_future(aside(call))
 
 
 async def _ended(client: JobSubmissionClient, job_id: str) -> Job:
@@ -91,7 +98,7 @@ async def _ended(client: JobSubmissionClient, job_id: str) -> Job:
     heard = time.monotonic()
     while True:
         try:
-            job = await asyncio.to_thread(job_of, client, job_id)
+            job = await _asked(lambda: job_of(client, job_id))
         except SubmissionError:
             if time.monotonic() - heard > LOST_AFTER:
                 raise
@@ -113,6 +120,6 @@ async def _stream(client: JobSubmissionClient, job_id: str, shown: Shown) -> Non
         with contextlib.suppress(RuntimeError, OSError, aiohttp.ClientError, AuthenticationError):
             async for text in client.tail_job_logs(job_id):
                 shown.add(text)
-            if (await asyncio.to_thread(client.get_job_info, job_id)).status.is_terminal():
+            if (await _asked(lambda: client.get_job_info(job_id))).status.is_terminal():
                 return
         await asyncio.sleep(ASK_EVERY)

@@ -2,8 +2,8 @@
 
     go along   settings and small tables named by a relative path below the current folder: --storage-options without
                credentials, --errors, --matrix, --caps, the file of a transform
-    refused    relative paths of corpora, models, lakes and outputs: they mean another folder there, one that is
-               dropped with the job. What all nodes see has an absolute path or a URI.
+    refused    relative paths of corpora, benchmarks, models, lakes and outputs: they mean another folder there, one
+               that is dropped with the job. What all nodes see has an absolute path or a URI.
 
 Absolute paths and URIs are taken as they are: whether the cluster has them is seen there.
 """
@@ -52,7 +52,19 @@ def local_files(job: JobFile) -> tuple[list[LocalFile], list[str]]:
                 _refuse_local(value)
         except ValueError as error:
             faults.append(f"{field}: {error}")
+    for field, value in _of_nights(job):
+        try:
+            _refuse_relative(value)
+        except ValueError as error:
+            faults.append(f"{field}: {error}")
     return list(files.values()), faults
+
+
+def _of_nights(job: JobFile) -> Iterator[tuple[str, str]]:
+    """(field, text) of every path in the section of nightly runs."""
+    for benchmark in job.nightly.benchmarks if job.nightly else ():
+        for value in benchmark.input:
+            yield f"nightly.benchmarks.{benchmark.name}.input", value
 
 
 def _named(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:

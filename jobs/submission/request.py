@@ -2,7 +2,7 @@
 
 A job's key says what it would write: `score-monday-1f0c9a3e` is run monday of one lake. While a job of the same key is
 under way another one is refused; later ones are its next attempts, `score-monday-1f0c9a3e-2`. Ray itself lets no two
-jobs have one id, so that of two submissions at the same moment one wins.
+jobs have one id, so that of two submissions at the same moment one wins, unless they were given ids by hand.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The folder that is uploaded: the job file, the files it names, and, with `code: working-dir`, the installed packages.
 
-Ray names an upload by its content: the same code is uploaded once.
+Ray names an upload by its content: the same code with the same job file is uploaded once.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.job_file import JobFile
+from jobs.job_file import JobFile, read_job_file
 from jobs.submission.paths import LocalFile
 from pipelines.config import ConfigError
 
 PACKAGES = ("schemas", "operators", "pipelines", "jobs")
 JOB = "job.yaml"
-_CODE = (".py", ".sql")
+_LEFT = ("__pycache__", "*.py[co]", ".*")  # what running or editing leaves behind
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def staged(job: JobFile, files: Sequence[LocalFile]) -> Iterator[Staged]:
             for package in PACKAGES:
                 _copy_package(package, folder / package)
         (folder / JOB).write_bytes(job.path.read_bytes())
+        _check_same(job, folder / JOB)
         for file in files:
             (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
             (folder / file.name).write_bytes(file.content)
@@ -54,14 +55,22 @@ def staged(job: JobFile, files: Sequence[LocalFile]) -> Iterator[Staged]:
         yield Staged(folder, len(sizes), sum(sizes))
 
 
+def _check_same(job: JobFile, copied: Path) -> None:
+    """Raises:
+    ConfigError: the file that would be sent is not the one that was validated.
+    """
+    try:
+        same = replace(read_job_file(copied), path=job.path) == job
+    except ConfigError:
+        same = False
+    if not same:
+        raise ConfigError(f"{job.path}: it changed while it was read, or can be read once only; submit it again")
+
+
 def _copy_package(name: str, target: Path) -> None:
-    """What a wheel of it holds, from where it is imported here."""
+    """All of it, templates and SQL too, from where it is imported here."""
     spec = importlib.util.find_spec(name)
     source = Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
     if source is None:
         raise ConfigError(f"submit.code: the package {name!r} is not installed as files; give code: image")
-    for path in sorted(source.rglob("*")):
-        if path.suffix in _CODE and path.is_file():
-            copied = target / path.relative_to(source)
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copied)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*_LEFT), copy_function=shutil.copyfile)

@@ -6,8 +6,10 @@
     difference       after - before, +- t; the widest over all dates of the set. The end towards 0 is that of a t that
                      was only seen because it is beyond the least one that is found: P(t | t >= least) = 2.5 %
 
-The set need not be without gaps; its ends are given. Both are conditional on a change having been found: where it was
-barely found, sizes are too large and sets too small (`assay bench calibration` says by how much).
+The set need not be without gaps; its ends are given. A change is dated because it was found, and one that is barely
+found is so where noise made it larger and better placed: of changes that are found in one history of three, sets hold
+the date in 92 to 94 % (simulated; `assay bench calibration` has those found in two of three, where it is 95 %). Sets
+drawn from worlds in which a change is found held it in 99 % there, and were of nearly all nights.
 Letters: `T` nights, `K` places to cut, `B` draws.
 Sources: inverting the likelihood ratio: Siegmund 1988, doi 10.2307/1403361; Worsley 1986, doi 10.1093/biomet/73.1.91.
 """
@@ -123,9 +125,7 @@ def _apart(values_T: Floats, weights_T: Floats, split: int) -> tuple[float, floa
     return after - before, float(error), freedom
 
 
-def _selected(
-    values_T: Floats, weights_T: Floats, split: int, confidence: float, least: float
-) -> tuple[float, float]:
+def _selected(values_T: Floats, weights_T: Floats, split: int, confidence: float, least: float) -> tuple[float, float]:
     """Both ends on the side of 0: the smallest difference of which what was found is no surprise, given that it was."""
     apart, error, freedom = _apart(values_T, weights_T, split)
     side, seen = float(np.sign(apart)), abs(apart) / error

@@ -3,7 +3,9 @@
     y_t = level + b_t + e_t      e_t: error within night t, standard deviation s_t, known from its documents
                                  b_t: from night to night, variance tau^2, estimated from the nights
     weights w_t = 1 / (s_t^2 + tau^2);  tau^2 by Paule and Mandel: sum w_t (y_t - level)^2 = degrees of freedom
-    next night: level +- t sqrt(c (s^2 + tau^2 + 1 / sum w)),  c = max(1, sum w_t (y_t - level)^2 / freedom)
+    next night: level +- t sqrt(c (s^2 + tau^2 + 1 / sum w)),  c = max(1, sum w_t (y_t - level)^2 / freedom),
+                t of T - 1 degrees of freedom, fewer where tonight is surer than the nights before: they leave open how
+                far nights scatter below their own errors
 
 Known errors alone would call every ordinary difference between nights a change: corpora differ from night to night by
 more than their documents do. Where nights scatter less than their errors say, errors are believed, and intervals are
@@ -43,12 +45,14 @@ class Level:
 
 @dataclass(frozen=True)
 class Expected:
-    """Where a night was expected, and how unlikely one as far off is (two-sided)."""
+    """Where a night was expected, and how unlikely one as far off is (two-sided); `freedom`: of the t of both."""
 
     value: float
     low: float
     high: float
     p_value: float
+    spread: float
+    freedom: float
 
 
 def between(values_T: Floats, errors_T: Floats, groups_T: Codes | None = None) -> float:
@@ -56,17 +60,18 @@ def between(values_T: Floats, errors_T: Floats, groups_T: Codes | None = None) -
 
     groups_T: codes 0 .. G - 1; None: all nights share one level. 0 where errors explain the scatter.
     """
-    groups = np.zeros(values_T.size, np.intp) if groups_T is None else groups_T
-    freedom = values_T.size - np.unique(groups).size
+    freedom = values_T.size - (1 if groups_T is None else np.unique(groups_T).size)
     if freedom < 1:
         return 0.0
     own = errors_T**2
 
     def scatter(tau2: float) -> float:
         weights = 1 / (own + tau2)
-        sums = np.bincount(groups, weights)
-        means = np.bincount(groups, weights * values_T) / np.where(sums > 0, sums, 1.0)
-        return float((weights * (values_T - means[groups]) ** 2).sum())
+        if groups_T is None:
+            return float(weights @ (values_T - (weights @ values_T) / weights.sum()) ** 2)
+        sums = np.bincount(groups_T, weights)
+        means = np.bincount(groups_T, weights * values_T) / np.where(sums > 0, sums, 1.0)
+        return float(weights @ (values_T - means[groups_T]) ** 2)
 
     if is_rounding(values_T):
         return 0.0
@@ -113,12 +118,14 @@ def expect(
     """Where a night whose own error is `error` was expected, against the `value` that it has.
 
     more: further variance of the expectation, as a share of that of one night. freedom: degrees of freedom of `error`;
-    the fewer of both are taken.
+    the fewest are taken: of it, of the nights, and of tau^2 against tonight's variance (Satterthwaite), 1 at least.
     """
     one = error**2 + level.tau**2
     spread = sqrt(level.error**2 + level.scale * one * (1 + more))
-    fewer = min(level.freedom, freedom)
+    # tau^2 is as unsure as the nights before are, whatever tonight's error is: its variance is 2 freedom / (sum w)^2.
+    of_tau = (one * level.scale / level.error**2) ** 2 / level.freedom
+    fewer = max(1.0, min(level.freedom, freedom, of_tau))
     reach = float(special.stdtrit(fewer, (1 + confidence) / 2)) * spread
     far = abs(value - level.mean) / spread
     p_value = float(min(1.0, 2 * special.stdtr(fewer, -far)))
-    return Expected(level.mean, level.mean - reach, level.mean + reach, p_value)
+    return Expected(level.mean, level.mean - reach, level.mean + reach, p_value, spread, fewer)

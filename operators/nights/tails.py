@@ -23,8 +23,10 @@ from scipy import special
 from operators.nights.levels import Floats, between, weights_of
 
 GAIN = 2.0  # nats: for two numbers fitted (Akaike)
-FEWEST = 30  # nights of all numbers that a tail is fitted to
-_FREEDOMS = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0)
+DOUBT = 2.0  # nats: of tails that fit nearly as well, the longest is taken
+FEWEST = 100  # nights of all numbers that a tail is fitted to
+_FREEDOMS = (2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0)
+_LEAST = 1e-12
 _STEPS = 30  # of EM
 
 
@@ -42,12 +44,14 @@ class Tail:
 
 def left_out(values_T: Floats, errors_T: Floats) -> Floats:
     """How far each night is from the others, in spreads, [T]; weights are those of all nights. Needs three nights."""
-    weights_T = weights_of(values_T, errors_T, between(values_T, errors_T))
+    tau2 = between(values_T, errors_T)
+    weights_T = weights_of(values_T, errors_T, tau2)
     share_T = weights_T / weights_T.sum()
     residuals_T = values_T - float((share_T * values_T).sum())
     apart_T = residuals_T / (1 - share_T)
     squares_T = weights_T * residuals_T * apart_T
-    scale_T = np.maximum(1.0, ((weights_T * residuals_T**2).sum() - squares_T) / (values_T.size - 2))
+    least = 1.0 if tau2 == 0 else _LEAST  # where errors explain the scatter they are believed, as in `levels`
+    scale_T = np.maximum(least, ((weights_T * residuals_T**2).sum() - squares_T) / (values_T.size - 2))
     return np.asarray(apart_T * np.sqrt(weights_T * (1 - share_T) / scale_T), dtype=np.float64)
 
 
@@ -59,8 +63,8 @@ def tail_of(nights: Iterable[Floats]) -> Tail:
         return Tail()
     normal = sum(float(_log_density(each, each.size - 2.0, 1.0).sum()) for each in numbers)
     fits = [(float(_log_density(z_N, nu, s := _scale(z_N, nu)).sum()), Tail(s, nu)) for nu in _FREEDOMS]
-    best, tail = max(fits, key=lambda fit: fit[0])
-    return tail if best > normal + GAIN else Tail()
+    best = max(fit for fit, _ in fits)
+    return next(tail for fit, tail in fits if fit > best - DOUBT) if best > normal + GAIN else Tail()
 
 
 def _scale(z_N: Floats, freedom: float) -> float:

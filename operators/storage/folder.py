@@ -105,6 +105,7 @@ class Storage:
             entries = self._ask("list", folder, lambda: _forgetful(filesystem).ls(full, detail=True))
         except FileNotFoundError:
             return []
+        filesystem.invalidate_cache()  # or s3fs keeps them: a kB a name, and there may be millions
         # Some object stores list the folder among its own entries.
         inside = (e for e in entries if e["name"].rstrip("/") != full.rstrip("/"))
         return sorted(_base_name(e["name"]) + ("/" if e["type"] == "directory" else "") for e in inside)

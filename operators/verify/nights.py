@@ -2,8 +2,9 @@
 
 nights/<name>/<date>.json -> .html, .md beside it -> its run -> its list in night_shards -> runs that the list names
 
-A run that is gone is sound where a summary says that retention took it. A night under way, or one that died, is none:
-the next attempt goes on with it. What tables of nights hold is checked with the other results.
+A run that is gone is sound where a summary says that retention took it, or that a later night found it gone. A night
+under way, or one that died, is none: the next attempt goes on with it. What tables of nights hold is checked with the
+other results.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _CLAIM = re.compile(r"[0-9a-f]{32}\.json")
 _LEFT = "left by a write that did not finish"
 _FOREIGN = "not part of a lake's layout"
 _SCORED = ("new", "changed")
+_GONE = ("removed_runs", "lost_runs")
 
 
 @dataclass
@@ -41,8 +43,8 @@ class _Nights:
 
     @property
     def taken(self) -> set[str]:
-        """The runs that retention took."""
-        return {run for night in self.summaries.values() for run in night["removed_runs"]}
+        """The runs that retention took, and those that a night has found gone."""
+        return {run for night in self.summaries.values() for name in _GONE for run in night.get(name, ())}
 
 
 def night_faults(lake: Lake) -> Iterator[Fault]:
@@ -117,11 +119,13 @@ def _night(summary: Any) -> Mapping[str, Any]:
     night = summary.get("night") if isinstance(summary, dict) else None
     if not isinstance(night, dict):
         raise ValueError("it has no object `night`")
-    shards, taken, run = night.get("shards"), night.get("removed_runs"), night.get("run_id")
+    shards, run = night.get("shards"), night.get("run_id")
     if not isinstance(shards, dict) or not all(isinstance(n, int) for n in shards.values()):
         raise ValueError("shards are not counted by state")
-    if not isinstance(taken, list) or not all(isinstance(name, str) for name in taken):
-        raise ValueError("removed_runs is no list of runs")
+    for key in _GONE:
+        gone = night.get(key, [])
+        if not isinstance(gone, list) or not all(isinstance(name, str) for name in gone):
+            raise ValueError(f"{key} is no list of runs")
     if run is not None and not isinstance(run, str):
         raise ValueError("run_id is no name")
     return night

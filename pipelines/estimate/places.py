@@ -1,7 +1,7 @@
 """Reads one place of a corpus as a run would, and says how many tokens a stored byte of its file holds.
 
     JSON Lines         the lines that begin in a stretch of the file
-    Parquet            some rows of one row group, times the rows of the footer
+    Parquet            some rows of the first MiB of one row group, times the rows of the footer
     Arrow IPC          some rows of one of the batches that the first MiB holds, times the batch's rows
     compressed         the lines that end in a stretch of the first MiB, unpacked from the start
     text               the beginning: it is one document
@@ -35,7 +35,7 @@ from pipelines.plan import Plan
 from pipelines.steps import TokenizeStep
 
 ROWS = 32  # of a place in a columnar file
-MAX_SKIPPED = 8  # groups of so many rows that are read over in a row group: a place within it, at a bounded cost
+MAX_SKIPPED = 8  # groups of so many rows that are read over at most, or what FURTHEST bytes hold: at a bounded cost
 ROWS_BYTES = 4 << 20  # of such rows
 LONGEST_LINE = 4 << 20  # that is read to its end
 FURTHEST = 1 << 20  # stored bytes into a file that can only be read from its start
@@ -44,13 +44,23 @@ _MOST_UNPACKED = 32 << 20  # a bomb is not unpacked to find out how many tokens 
 
 @dataclass(frozen=True)
 class Place:
-    """What was read. `stored`: the stored bytes that it stands for. `fed`: tokens that windows feed, overlaps too."""
+    """What was read. `stored`: the stored bytes that it stands for. `fed`: tokens that windows feed, overlaps too.
+
+    `length`: the stored bytes of the records themselves, over all places as many as `stored`. A long line counts where
+    it begins: the place it is counted for has more of them, and those that it runs through have none.
+    """
 
     tokens: float
     fed: float
     records: int
     rejects: int
     stored: float
+    length: float
+
+    @classmethod
+    def without(cls, stored: float, length: float, rejects: int = 0) -> Place:
+        """A place of no tokens."""
+        return cls(0, 0, rejects, rejects, stored, length)
 
 
 class Reader:
@@ -99,22 +109,24 @@ class Reader:
             content = source.read(stop - start + before)
             begin = content.find(b"\n") + 1 if before else 0
             if before and not begin:
-                return Place(0, 0, 0, 0, stop - start)
+                return Place.without(stop - start, 0)
             while stop < shard.n_bytes and content[-1:] != b"\n" and len(content) < LONGEST_LINE:
                 more = source.read(self.place_bytes)
                 content += more[: more.find(b"\n") + 1 or None]
                 if not more:
                     break
-        return self._in_a_file(content[begin:], "jsonl", stop - start)
+        return self._in_a_file(content[begin:], "jsonl", stop - start, len(content) - begin)
 
     def _rows_of_parquet(self, shard: Shard, rng: random.Random) -> Place:
         with open_source(shard.uri, self._storage_options, scattered=True) as source:
             footer = open_footer(source)
         rows = [max(0, footer.row_group(i).num_rows) for i in range(footer.num_row_groups)]
         if not sum(rows):
-            return Place(0, 0, 0, 0, shard.n_bytes)
+            return Place.without(shard.n_bytes, shard.n_bytes)
         (group,) = rng.choices(range(len(rows)), weights=rows)
-        skipped = rng.randrange(min(rows[group], MAX_SKIPPED * ROWS)) // ROWS
+        n_bytes = max(1, footer.row_group(group).total_byte_size)  # unpacked
+        furthest = max(MAX_SKIPPED * ROWS, FURTHEST * rows[group] // n_bytes)
+        skipped = rng.randrange(min(rows[group], furthest)) // ROWS
         place = self._rows(Piece(shard, group, group + 1, sum(rows[:group])), skipped)
         return _scaled(place, sum(rows), shard.n_bytes)
 
@@ -123,7 +135,7 @@ class Reader:
         place = rng.randrange(len(batches))
         rows, stored = batches[place]
         if not rows:
-            return Place(0, 0, 0, 0, stored)
+            return Place.without(stored, stored)
         before = sum(n for n, _ in batches[:place])
         skipped = (before + rng.randrange(min(rows, MAX_SKIPPED * ROWS))) // ROWS
         return _scaled(self._rows(Piece(shard), skipped), rows, stored)
@@ -149,26 +161,29 @@ class Reader:
         kind = compression_of(shard.uri)
         content = _unpacked(packed, kind)
         if not content:
-            return Place(0, 0, 1, 1, shard.n_bytes)  # no such stream: a reject in the run, too
+            return Place.without(shard.n_bytes, shard.n_bytes, 1)  # no such stream: a reject in the run, too
         begin = len(_unpacked(packed[:start], kind)) if start else 0
         is_last = len(packed) < start + self.place_bytes or len(packed) == shard.n_bytes
         lines = content[content.rfind(b"\n", 0, begin) + 1 : None if is_last else content.rfind(b"\n") + 1]
-        return self._in_a_file(lines, shard.format, len(packed) - start)
+        stored, unpacked = len(packed) - start, len(content) - begin
+        length = stored * len(lines) / unpacked if unpacked else stored
+        return self._in_a_file(lines, shard.format, stored, length)
 
     def _beginning(self, shard: Shard) -> Place:
         """Of a text that is long: one document, so the beginning is as good as any part."""
         with open_source(shard.uri, self._storage_options, scattered=True) as source:
             packed = source.read(self.place_bytes)
         content = _unpacked(packed, compression_of(shard.uri))
-        return self._in_a_file(content[: _whole_characters(content)], "text", len(packed))
+        return self._in_a_file(content[: _whole_characters(content)], "text", len(packed), len(packed))
 
-    def _in_a_file(self, content: bytes, kind: Format, stored: int) -> Place:
+    def _in_a_file(self, content: bytes, kind: Format, stored: int, length: float) -> Place:
         if not content:
-            return Place(0, 0, 0, 0, stored)
+            return Place.without(stored, length)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "part")
             path.write_bytes(content)
-            return self._counted([Piece(Shard(str(path), kind, len(content)))], stored)
+            place = self._counted([Piece(Shard(str(path), kind, len(content)))], stored)
+            return replace(place, length=length)
 
     def _rows(self, piece: Piece, skipped: int) -> Place:
         """`ROWS` rows of a piece; where it has fewer than are skipped the last ones."""
@@ -178,18 +193,18 @@ class Reader:
             last = block
             if place == skipped:
                 break
-        return Place(0, 0, 0, 0, 0) if last is None else self._count(last)
+        return Place.without(0, 0) if last is None else self._count(last)
 
     def _counted(self, pieces: Iterable[Piece], stored: float) -> Place:
         counts = [self._count(block) for block in self._blocks(pieces, self._options)]
-        return replace(summed(counts), stored=stored)
+        return replace(summed(counts), stored=stored, length=stored)
 
     def _blocks(self, pieces: Iterable[Piece], options: ReadOptions) -> Iterator[pa.Table]:
         yield from read_pieces(pieces, options, storage_options=self._storage_options)
 
     def _count(self, block: pa.Table) -> Place:
         lengths, rejects = self._lengths(block)
-        return Place(sum(lengths), fed_tokens(lengths, self._windows), len(lengths), rejects, 0)
+        return Place(sum(lengths), fed_tokens(lengths, self._windows), len(lengths), rejects, 0, 0)
 
     def _lengths(self, block: pa.Table) -> tuple[list[int], int]:
         with self._one_at_a_time:
@@ -204,11 +219,11 @@ def fed_tokens(lengths: Iterable[int], windows: WindowOptions) -> int:
 
 
 def summed(places: Iterable[Place]) -> Place:
-    total = Place(0, 0, 0, 0, 0)
+    total = Place.without(0, 0)
     for p in places:
         total = Place(
             total.tokens + p.tokens, total.fed + p.fed, total.records + p.records, total.rejects + p.rejects,
-            total.stored + p.stored,
+            total.stored + p.stored, total.length + p.length,
         )  # fmt: skip
     return total
 
@@ -216,9 +231,9 @@ def summed(places: Iterable[Place]) -> Place:
 def _scaled(place: Place, rows: int, stored: float) -> Place:
     """Some rows of a place stand for all of its `rows`, which take `stored` bytes."""
     if not place.records:
-        return replace(place, stored=stored)
+        return replace(place, stored=stored, length=stored)
     share = rows / place.records
-    return replace(place, tokens=place.tokens * share, fed=place.fed * share, stored=stored)
+    return replace(place, tokens=place.tokens * share, fed=place.fed * share, stored=stored, length=stored)
 
 
 def _unpacked(content: bytes, compression: str | None) -> bytes:

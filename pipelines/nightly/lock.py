@@ -189,9 +189,9 @@ class NightLock:
                     if self.read_clock() - self._renewed < self.lease_seconds:
                         continue
                 self._is_lost = True
-            if self.interrupt is not None and (main := threading.main_thread().ident) is not None:
-                signal.pthread_kill(main, self.interrupt)
-            return
+                if self.interrupt is not None and (main := threading.main_thread().ident) is not None:
+                    signal.pthread_kill(main, self.interrupt)  # before it can have left: its handler is there
+                return
 
     @property
     def is_lost(self) -> bool:
@@ -265,7 +265,7 @@ def process_ended(owner: Mapping[str, Any]) -> bool:
     machine, pid, born = owner.get("machine"), owner.get("pid"), owner.get("born")
     if machine is None or machine != _machine() or not isinstance(pid, int) or not isinstance(born, int):
         return False
-    return _born(pid) != born
+    return _born(pid) != born and not _is_hidden(pid)
 
 
 def _machine() -> str | None:
@@ -275,6 +275,18 @@ def _machine() -> str | None:
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return None
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process that has not ended cannot be looked at: of another user, where /proc is mounted so (`hidepid`,
+    systemd's `ProtectProc`)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return not Path(f"/proc/{pid}/stat").exists()
 
 
 def _born(pid: int) -> int | None:

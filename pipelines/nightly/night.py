@@ -31,6 +31,7 @@ class Night:
     `run_id`: None where nothing was scored. `state`: "open" while it is under way, "finished" in its summary.
     `shards`: how many were in each of `STATES`. `covers`: dates on which a night was due and none came, oldest first.
     `resumed`: whether an earlier attempt at this night had died. `removed_runs`: what retention takes away after it.
+    `lost_runs`: those of nights before that it first found gone, though no retention took them.
     `baseline`: the first date, ISO, of the nights that this one can be compared with; `label`: what the job calls them.
     `identity`: what decided the numbers (fingerprints, settings); empty where no night before it had a run, nor it.
     """
@@ -43,6 +44,7 @@ class Night:
     covers: tuple[dt.date, ...] = ()
     resumed: bool = False
     removed_runs: tuple[str, ...] = ()
+    lost_runs: tuple[str, ...] = ()
     baseline: str | None = None
     label: str | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class Night:
             "shards": dict(self.shards),
             "covers": [day.isoformat() for day in self.covers],
             "removed_runs": list(self.removed_runs),
+            "lost_runs": list(self.lost_runs),
             "identity": dict(self.identity),
             "notes": list(self.notes),
             **{name: None if moment is None else moment.isoformat() for name, moment in moments.items()},
@@ -80,6 +83,7 @@ class Night:
                 shards={state: int(n) for state, n in record["shards"].items()},
                 covers=tuple(map(dt.date.fromisoformat, record["covers"])),
                 removed_runs=tuple(check_run_id(run) for run in record["removed_runs"]),
+                lost_runs=tuple(check_run_id(run) for run in record.get("lost_runs", ())),
                 identity=dict(record["identity"]),
                 notes=tuple(map(str, record["notes"])),
                 started=started,

@@ -7,14 +7,14 @@ A night that died is taken up from what it wrote down: the same shards, by exact
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
 from operators.lake import Lake
-from operators.shards import Shard, list_shards
+from operators.shards import MTIME, Shard, list_shards
 from pipelines.config import ConfigError, ScoreConfig
 from pipelines.nightly.book import Book
 from pipelines.nightly.night import Night, night_id
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _OF_ONE_RUN = ("limit", "overwrite", "transform", "base_run", "copies", "dry_run")
 _SHOWN = 20
+_NEW_BASELINE = (
+    "mend the job file, or give `nightly` a new `baseline: LABEL` (and `rescore: true` to score every shard again): "
+    "nights before it are then left out of comparisons"
+)
 
 
 class Asked(Protocol):
@@ -92,9 +96,14 @@ class NightlyJob:
 
         Raises:
             InputError: it names nothing, or cannot be listed: an input that is gone is no corpus of which all is gone.
+            ConfigError: it names what the lake holds, so that every night would score what the one before has written.
         """
         config = self.config(date.min)
-        return list_shards(config.input, format=config.format, storage_options=config.storage_options)
+        shards = list_shards(config.input, format=config.format, storage_options=config.storage_options)
+        lake = f"{self.book.lake.root.rstrip('/')}/"
+        if inside := next((shard.uri for shard in shards if shard.uri.startswith(lake)), None):
+            raise ConfigError(f"input: it names {inside}, which is in the lake; keep the lake outside of the input")
+        return [_told_by_time(shard) for shard in shards]
 
 
 def begin(job: NightlyJob, day: date, moment: datetime) -> Begun:
@@ -109,7 +118,7 @@ def begin(job: NightlyJob, day: date, moment: datetime) -> Begun:
     last = book.night(good[-1]) if good else None
     known = read_list(book.lake, book.name, last.date) if last else {}
     is_new_baseline = last is None or last.label != job.asked.baseline
-    lost, dropped = _missing_runs(book, known)
+    lost, dropped, noted = _missing_runs(book, known)
     found = compare(
         job.listing(),
         known,
@@ -128,7 +137,8 @@ def begin(job: NightlyJob, day: date, moment: datetime) -> Begun:
         baseline=day.isoformat() if last is None or is_new_baseline else last.baseline,
         label=job.asked.baseline,
         identity={} if last is None or is_new_baseline else last.identity,
-        notes=tuple(f"run {run} is gone: what it held and is still there is scored again" for run in sorted(lost)),
+        lost_runs=tuple(sorted(lost - noted)),
+        notes=tuple(_notes(lost - noted, found)),
         started=moment,
     )
     if (run_id := night_id(book.name, day)) in book.lake.run_ids():
@@ -140,7 +150,7 @@ def begin(job: NightlyJob, day: date, moment: datetime) -> Begun:
         return Begun(night, found, None)
     plan = _plan(job, day, found)
     identity = comparable(plan.identity)
-    _check_comparable(night, identity, last)
+    _check_same(night, identity, f"cannot be compared with {last.date if last else 'others'}", _NEW_BASELINE)
     return Begun(replace(night, run_id=run_id, identity=identity), found, plan)
 
 
@@ -155,7 +165,11 @@ def take_up(job: NightlyJob, day: date) -> Begun:
     night = replace(night, resumed=True)
     if has_list(book.lake, book.name, day):
         return Begun(night, found, None, read_list(book.lake, book.name, day))
-    return Begun(night, found, _plan(job, day, found) if night.run_id is not None else None)
+    if night.run_id is None:
+        return Begun(night, found, None)
+    plan = _plan(job, day, found)
+    _check_same(night, comparable(plan.identity), "was begun with other settings", "put the job file back as it was")
+    return Begun(night, found, plan)
 
 
 def score(begun: Begun, job: NightlyJob) -> dict[str, Known]:
@@ -173,6 +187,20 @@ def score(begun: Begun, job: NightlyJob) -> dict[str, Known]:
     score_corpus(begun.plan)
     again = {shard.uri: shard for shard in job.listing()}
     return settle(begun.found, again, begun.night.run_id, begun.night.date)
+
+
+def _told_by_time(shard: Shard) -> Shard:
+    """A shard of a storage without content tags (SFTP, HDFS) has the time it was last written for one, as on a disk."""
+    if shard.tag or shard.modified is None:
+        return shard
+    return replace(shard, tag=f"{MTIME}{round(shard.modified * 1e9)}")
+
+
+def _notes(newly_lost: Iterable[str], found: Iterable[Found]) -> Iterator[str]:
+    for run in sorted(newly_lost):
+        yield f"run {run} is gone: what it held and is still there is scored again"
+    if n := sum(1 for each in found if each.listed is not None and not each.listed.tag):
+        yield f"{n:,} shards lie where neither content tags nor times are told: a change at the same size is not seen"
 
 
 def missed(last: date, day: date, weekdays: Sequence[str]) -> tuple[date, ...]:
@@ -193,7 +221,7 @@ def _plan(job: NightlyJob, day: date, found: Sequence[Found]) -> Plan:
     return make_plan(job.config(day), Listing(to_score(found)))
 
 
-def _check_comparable(night: Night, identity: Mapping[str, Any], last: Night | None) -> None:
+def _check_same(night: Night, identity: Mapping[str, Any], fault: str, advice: str) -> None:
     before = night.identity
     names = sorted({*before, *identity}) if before else []
     changes = [
@@ -205,20 +233,20 @@ def _check_comparable(night: Night, identity: Mapping[str, Any], last: Night | N
     raise ConfigError(
         "\n".join(
             [
-                f"night {night_id(night.name, night.date)} cannot be compared with {last.date if last else 'others'}:",
+                f"night {night_id(night.name, night.date)} {fault}:",
                 *changes[:_SHOWN],
                 *more,
-                "mend the job file, or give `nightly` a new `baseline: LABEL` (and `rescore: true` to score every "
-                "shard again): nights before it are then left out of comparisons",
+                advice,
             ]
         )
     )
 
 
-def _missing_runs(book: Book, known: Mapping[str, Known]) -> tuple[set[str], set[str]]:
-    """Of the runs that hold shards, those that have vanished, and those that retention took away."""
-    missing = {each.run_id for each in known.values() if each.run_id is not None} - set(book.lake.run_ids())
-    if not missing:
-        return set(), set()
-    taken = {run for night in book.nights() for run in night.removed_runs}
-    return missing - taken, missing & taken
+def _missing_runs(book: Book, known: Mapping[str, Known]) -> tuple[set[str], set[str], set[str]]:
+    """Of the runs of nights before, those that have vanished and those that retention took away; and which of the
+    vanished an earlier night has found gone."""
+    nights = book.nights()
+    held = {night.run_id for night in nights} | {each.run_id for each in known.values()}
+    missing = {run for run in held if run is not None} - set(book.lake.run_ids())
+    taken = {run for night in nights for run in night.removed_runs}
+    return missing - taken, missing & taken, {run for night in nights for run in night.lost_runs}

@@ -3,9 +3,10 @@
     listing + list of the last good night -> compare -> what tonight is to score        (the plan of a night)
     plan + a second listing, after scoring ----------> settle -> the list of tonight
 
-A list is the whole state of the corpus, so the last one is all that the next night reads: some 100 bytes a shard in
-memory, 20 on disk. Size and tag in it are those of the content that `run_id` scored; a shard that was scored long ago
-and comes back as it was is not scored again.
+A list is the whole state of the corpus, so the last one is all that the next night reads: a night of 100,000 new shards
+takes 3 s of CPU and 0.3 GB beside the model's, one with nothing new 1 s; a shard is 6 to 50 bytes on disk, by its
+tag. Size and tag in it are those of the content that `run_id` scored; a shard that was scored long ago and comes back
+as it was is not scored again.
 """
 
 from __future__ import annotations

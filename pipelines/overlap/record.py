@@ -13,6 +13,7 @@ are there and `job.json` beside `overlap_items` says so.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -131,15 +132,8 @@ def clear_temporaries(lake: Lake, name: str) -> None:
 def drop_progress(lake: Lake, name: str) -> None:
     """Remove the record: its job last, so that a kill meanwhile leaves a record that is still one."""
     folder = overlap_progress(name)
-    paths = sorted(lake.storage.find(folder), key=lambda path: path == f"{folder}/{_JOB}")
-    folders = set()
-    for path in paths:
+    for path in sorted(lake.storage.find(folder), key=lambda path: path == f"{folder}/{_JOB}"):
         lake.storage.delete(path)
-        folders.add(path.rpartition("/")[0])
-    above = {folder.rpartition("/")[0]}
-    for each in folders:
-        while each.startswith(folder):
-            above.add(each)
-            each = each.rpartition("/")[0]
-    for each in sorted(above, key=len, reverse=True):
-        lake.storage.delete_empty_folder(each)
+    if lake.storage.is_local:  # folders, too, that a kill left empty
+        shutil.rmtree(lake.storage.uri(folder), ignore_errors=True)
+    lake.storage.delete_empty_folder(folder.rpartition("/")[0])

@@ -63,6 +63,8 @@ def compare(plan: OverlapPlan) -> dict[str, Any]:
     if plan.finished is not None:
         if plan.record is not None:  # killed after the last write
             _leave(plan)
+        else:
+            drop_progress(lake, name)  # killed while the record went
         return plan.finished
     if plan.job.overwrite:
         drop_tables(lake, name)

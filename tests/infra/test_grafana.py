@@ -38,6 +38,28 @@ def test_labels_of_a_panel_are_those_of_its_metrics(expression: str) -> None:
             assert f"rate({metric.exported}" not in expression
 
 
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("Share of records rejected", "({r} or {d} * 0) / ({r} + {d} or {r} or {d})"),
+        ("Blocks in flight", "{read} - ({write} or {read} * 0)"),
+    ],
+)
+def test_a_counter_that_has_not_begun_is_none_not_the_end_of_a_panel(title: str, said: str) -> None:
+    """Ray exports no counter before its first value: of a run without rejects, without documents, before a write."""
+    counters = {"r": "assay_rejects_total", "d": "assay_documents_total"}
+    rates = {
+        short: f'sum by (run_id) (rate(ray_{name}{{run_id=~"$run"}}[$__rate_interval]))'
+        for short, name in counters.items()
+    }
+    steps = {
+        step: f'sum by (run_id) (ray_assay_step_blocks_total{{run_id=~"$run",step="{step}"}})'
+        for step in ("read", "write")
+    }
+    (panel,) = [panel for panel in BOARD["panels"] if panel["title"] == title]
+    assert [target["expr"] for target in panel["targets"]] == [said.format(**rates, **steps)]
+
+
 def test_grafana_can_import_it() -> None:
     ids = [panel["id"] for panel in BOARD["panels"]]
     assert len(ids) == len(set(ids))

@@ -166,6 +166,8 @@ def test_nodes_ask_for_what_they_use() -> None:
         assert quantity(shared["sizeLimit"]) >= RAY_SHARE * quantity(limits["memory"]), (
             f"{name}: the store goes to disk"
         )
+        (cache,) = [each["emptyDir"] for each in pod["volumes"] if each["name"] == "cache"]
+        assert quantity(cache["sizeLimit"]) < quantity(limits["ephemeral-storage"]), f"{name}: evicted by its model"
         tolerated = {each["key"] for each in pod.get("tolerations", ())}
         selected = pod.get("nodeSelector", {})
         assert ("nvidia.com/gpu" in tolerated) == ("nvidia.com/gpu" in limits), name
@@ -174,6 +176,24 @@ def test_nodes_ask_for_what_they_use() -> None:
         assert ("karpenter.sh/capacity-type" in tolerated) == spot, name
         if spot:
             assert pod["terminationGracePeriodSeconds"] <= 30, f"{name}: a node is gone by then"
+
+
+def test_the_head_stays_and_lets_its_driver_end() -> None:
+    """A head that goes takes the job with it. test_as_written.py runs what it does before it goes."""
+    head, *workers = groups(cluster_spec(manifest("RayCluster")))
+    metadata, pod = head["template"]["metadata"], head["template"]["spec"]
+    assert metadata["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+    required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    (term,) = required["nodeSelectorTerms"]
+    avoided = {each["key"]: each["values"] for each in term["matchExpressions"] if each["operator"] == "NotIn"}
+    for group in workers:
+        assert "affinity" not in group["template"]["spec"]
+        assert "lifecycle" not in group["template"]["spec"]["containers"][0]
+        for key, value in group["template"]["spec"].get("nodeSelector", {}).items():
+            assert key not in avoided or value in avoided[key], f"{key}: the head may be where these are"
+    (container,) = pod["containers"]
+    (wait,) = [each["value"] for each in container["env"] if each["name"] == "RAY_JOB_STOP_WAIT_TIME_S"]
+    assert int(wait) < pod["terminationGracePeriodSeconds"]
 
 
 def test_what_manifests_refer_to_is_there() -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import runs
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from jobs.bench.scaling import corpus, run
 from jobs.bench.scaling.corpus import SHARDS, documents, make_model, write_corpus
 from jobs.bench.scaling.measured import Measured, digest, measure, phases, written_blocks
-from jobs.bench.targets import lines_of
+from jobs.bench.targets import judge, lines_of
 from jobs.cli import app
 
 
@@ -81,14 +82,27 @@ def test_phases_of_a_run_worked_out_by_hand() -> None:
         phases(blocks[:3], 100.0, 2)
 
 
+TOKENS = 12_000
+
+
 def result(rate: float, digest: str = "same") -> Measured:
     return Measured(
-        seconds=1000 / rate, start_s=1.0, tokens_per_s=rate, tokens=1000, blocks=9, peak_bytes=1, digest=digest
+        seconds=1 + TOKENS / rate, start_s=1.0, tokens_per_s=rate, tokens=TOKENS, blocks=9, peak_bytes=1, digest=digest
     )
 
 
-def invoked(monkeypatch: pytest.MonkeyPatch, other: str) -> tuple[int, dict[str, float]]:
-    """The verb over runs of known speeds; the digest of the run with two actors is `other`."""
+@dataclass(frozen=True)
+class Invoked:
+    """What the verb ended with, said, and how its targets were judged, by the last key of their number."""
+
+    code: int
+    results: dict[str, Any]
+    words: dict[str, str]
+    output: str
+
+
+def invoked(monkeypatch: pytest.MonkeyPatch, other: str = "same", *, two: float = 188, plain: float = 100) -> Invoked:
+    """The verb over runs of known speeds, of two actors and of the plain loop; the digest of the former is `other`."""
     monkeypatch.setattr(run, "make_model", lambda folder, shape: folder)
     monkeypatch.setattr(run, "bytes_a_second", lambda model, context: 100.0)
     monkeypatch.setattr(run, "usable_cores", lambda: 2)
@@ -96,7 +110,7 @@ def invoked(monkeypatch: pytest.MonkeyPatch, other: str) -> tuple[int, dict[str,
     def measured(model: Path, corpus: Path, lake: Path, context: int, engine: tuple[str, ...], *, actors: int,
                 cores: int) -> Measured:  # fmt: skip
         lake.mkdir()
-        return {("inline", 1): result(100), ("ray", 1): result(98), ("ray", 2): result(188, other)}[engine[1], actors]
+        return {("inline", 1): result(plain), ("ray", 1): result(98), ("ray", 2): result(two, other)}[engine[1], actors]
 
     def at_once(model: Path, corpus: Path, lakes: list[Path], context: int) -> list[Measured]:
         for lake in lakes:
@@ -105,23 +119,37 @@ def invoked(monkeypatch: pytest.MonkeyPatch, other: str) -> tuple[int, dict[str,
 
     monkeypatch.setattr(run, "measure", measured)
     monkeypatch.setattr(run, "measure_at_once", at_once)
-    done = CliRunner().invoke(app, ["bench", "scaling", "--seconds", "100"])
+    done = CliRunner().invoke(app, ["bench", "scaling", "--seconds", "120"])
     (line,) = lines_of(done.output)
-    assert line["config"]["enough"]
-    assert line["results"]["rows_agree"] == (other == "same")
-    return done.exit_code, line["results"]["ratios"]
+    words: dict[str, str] = {v.target.path[-1]: v.word for v in judge([line]) if v.target.benchmark == "scaling"}
+    return Invoked(done.exit_code, line["results"], words, done.output)
 
 
 def test_ratios_are_of_speeds_after_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    code, ratios = invoked(monkeypatch, "same")
-    assert code == 0
+    done = invoked(monkeypatch)
+    ratios = done.results["ratios"]
+    assert (done.code, done.results["rows_agree"]) == (0, True)
     assert ratios["two over one"] == pytest.approx(188 / 98)
     assert ratios["per core of inline"] == pytest.approx(0.94)
     assert ratios["machine, two over one"] == pytest.approx(1.96)
+    assert done.words["two over one"] == done.words["per core of inline"] == "met"
+
+
+def test_a_target_can_be_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = invoked(monkeypatch, two=181).words
+    assert words["two over one"] == words["per core of inline"] == "not met"
+
+
+def test_a_run_that_was_too_short_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for is a guess from a few seconds: what counts is what the plain loop took."""
+    done = invoked(monkeypatch, plain=121)
+    assert set(done.words.values()) == {"not measured"}
+    assert "not judged, give more --seconds" in done.output
 
 
 def test_other_rows_are_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert invoked(monkeypatch, "other")[0] == 1
+    done = invoked(monkeypatch, "other")
+    assert (done.code, done.results["rows_agree"]) == (1, False)
 
 
 def test_a_command_is_measured_as_a_user_gives_it(world: World) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from output import unfolded
 from typer.testing import CliRunner, Result
@@ -51,6 +53,21 @@ def test_faults_of_file_and_world_are_said_together(job: Any, tmp_path: Path) ->
     for said in ("contxt: is not a field", "actors: ", "none.jsonl' does not exist", "gone': no such folder"):
         assert said in unfolded(done.stderr)
     assert "4 faults" in done.stderr
+
+
+def test_models_in_object_storage_are_looked_for_too(job: Any, model_folder: Path) -> None:
+    """Beside other faults, and without being fetched."""
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.pipe_file("/models/small/config.json", b"{}")
+    path = job(model="memory://models/small", contxt=5)
+    assert r"memory://models/small': no .safetensors file there" in unfolded(assay("check", path).stderr)
+    memory.pipe_file("/models/small/model.safetensors", b"not fetched")
+    done = assay("check", path)
+    assert done.exit_code == 2
+    assert "contxt: is not a field" in done.stderr
+    assert "memory://" not in done.stderr
+    memory.store.clear()
 
 
 def test_offline_looks_at_the_file_alone(job: Any) -> None:
@@ -136,6 +153,30 @@ def test_a_secret_that_is_not_there_is_said_before_any_work(job: Any, tmp_path: 
     assert done.exit_code == 2
     assert "HF_TOKEN" in done.stderr
     assert not (tmp_path / "lake").exists()
+
+
+def test_secrets_are_taken_before_the_lake_is_looked_at(
+    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.environ", {**os.environ})
+    secret = tmp_path / "token"
+    nightly: dict[str, Any] = {"run_id": None, "nightly": {"name": "web", "settle_seconds": 0}}
+    for more in ({}, nightly):
+        for where in (("check",), ("nightly",)) if more else (("check",),):
+            secret.unlink(missing_ok=True)
+            os.environ.pop("A_TOKEN", None)
+            path = job(**more, submit={"secrets": {"A_TOKEN": f"file:{secret}"}})
+            done = assay(*where, path, *(["--dry-run"] if where == ("nightly",) else []))
+            assert done.exit_code == 2
+            assert "A_TOKEN" in done.stderr
+            secret.write_text("hunter2hunter2", encoding="utf-8")
+            done = assay(*where, path, *(["--dry-run"] if where == ("nightly",) else []))
+            assert done.exit_code == 0, done.output
+            assert os.environ["A_TOKEN"] == "hunter2hunter2"
+            assert "hunter2" not in done.output
+    secret.unlink()
+    path = job(submit={"secrets": {"A_TOKEN": f"file:{secret}"}, "address": "http://head:8265"})
+    assert assay("check", path).exit_code == 0  # the cluster's, and not this machine's
 
 
 def test_verbs_with_a_dry_run_of_their_own_are_checked_by_it(job: Any, tmp_path: Path, corpus: Path) -> None:

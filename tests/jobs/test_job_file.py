@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.cli import app
-from jobs.job_file import JobFile, document, job_verbs, read_fields, read_job_file, words
+from jobs.job_file import JobFile, document, job_verbs, read_fields, read_job_file, scoring, words
 from jobs.job_file.document import MAX_BYTES, parse, typed
 from jobs.job_file.fields import typed_fields
 from jobs.job_file.read import MOST_LINES
@@ -77,6 +77,13 @@ transform: lowercase
 def test_faults_between_fields_are_found_beside_those_of_fields(read: Any) -> None:
     said = faults(read, SCORE + "context: 8\nstride: 9\nactors: 0\nlanguage: python\nlanguage_column: lang\n")
     assert sorted(line.partition(":")[0] for line in said) == ["actors", "language_column", "stride"]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["any", scoring._ANY["run_id"]])
+def test_the_search_for_faults_ends_where_what_stands_for_a_field_is_at_fault_too(read: Any, name: str) -> None:
+    text = f"model: m\ninput: c\nlake: lake\nrun_id: {name}\nid_column: id\ntransform: lowercase\nbase_run: {name}\n"
+    assert [line.partition(":")[0] for line in faults(read, text)] == ["run_id"]
 
 
 @pytest.mark.parametrize(

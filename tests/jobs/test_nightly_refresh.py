@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import nights
 import pyarrow as pa
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from jobs.nightly.past import read_past, torn_shards
-from jobs.nightly.refresh import refresh
+from jobs.nightly.refresh import _label, refresh
 from jobs.nightly.refreshed import Refreshed
 from jobs.nightly.summary import summarise
 from jobs.nightly.watch import FINDINGS, BenchmarkOptions, WatchOptions
@@ -125,16 +126,36 @@ def test_items_of_a_benchmark_in_tonights_shards_are_an_alarm(
     assert not refreshed(lake, benchmarks=[benchmark]).benchmarks, "nothing was scored"
 
 
+def test_what_an_attempt_saw_that_was_given_up_is_compared_again(
+    lake: Lake, shards: tuple[str, ...], benchmark: dict[str, Any]
+) -> None:
+    refreshed(lake, shards=shards[:1], benchmarks=[benchmark])
+    again = refreshed(lake, shards=shards, benchmarks=[benchmark])
+    assert ([each.n_found for each in again.benchmarks], again.lacking) == ([1], ())
+
+
 def test_torn_shards_are_left_out_and_said(lake: Lake) -> None:
     rows = [{"nightly": nights.NAME, "date": str(nights.day(1)), "uri": f"s{i}", "size": 1, "etag": None,
              "state": "changing" if i == 4 else "new", "run_id": None, "scored": None} for i in range(10)]  # fmt: skip
     table = pa.Table.from_pylist(rows, schema=NIGHT_SHARDS.arrow())
     keep_result(lake, NIGHT_LISTS, f"{nights.NAME}-{nights.day(1)}", {NIGHT_SHARDS.name: table}, settings={})
     assert torn_shards(lake, nights.NAME, nights.day(1)) == ["s4"]
-    found = refreshed(lake)
+    found = refreshed(lake, evaluation={"scores": ["loss"]})
     (bits,) = [n for n in found.numbers if (n.measure, n.part) == ("bits_per_byte", "all")]
     assert bits.estimate.n == 54
+    (area,) = [n for n in found.numbers if n.measure == "auroc"]
+    assert area.estimate.n == 54
     assert any("1 shards changed while" in note for note in found.notes)
+
+
+def test_a_torn_shard_whose_name_is_sql_is_left_out_of_labels_and_does_nothing_else() -> None:
+    names = ["it's", "x') or true --", "plain"]
+    labels = pa.table({"source": [*names, "other"], "label": [1, 1, 0, 1]})
+    with duckdb.connect() as connection:
+        found = connection.sql(f"select {_label('label -- as kept', names)} from labels").fetchall()
+    assert labels.num_rows == len(found)
+    assert found == [(None,), (None,), (None,), (1.0,)]
+    assert _label("label", []) == "label"
 
 
 def test_the_first_night_sets_thresholds_that_later_ones_are_held_against(lake: Lake) -> None:

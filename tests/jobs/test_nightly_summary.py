@@ -100,9 +100,13 @@ def test_few_nights_and_a_night_without_a_run(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     summary = summed(lake, 0, 1.4)
     assert summary.verdicts[0].verdict.verdict == "too few nights"
+    assert summary.markdown().startswith("# Scored: too little yet to compare it with\n")
+    assert "No number could be compared with the nights before" in summary.html()
     nothing = summarise(nights.options(fail_on=["missed"]), lake, nights.night(1, run=False), None)
     assert nothing.exit_code == 0
     assert "Good: nothing new to score" in nothing.html()
+    assert "no shard was scored, so there is no number to compare" in nothing.markdown()
+    assert "1 night before this one has numbers" in nothing.markdown()
     assert "exit code 0" in nothing.markdown()
     covering = nights.night(3, run=False, covers=(nights.day(2),))
     missed = summarise(nights.options(fail_on=["missed"]), lake, covering, None)
@@ -242,13 +246,14 @@ def test_a_real_browser_runs_nothing_and_a_phone_shows_all(hostile: Summary, tmp
         shown = browser.rendered(tmp_path / f"{name}.html")
         assert "<title>owned" not in shown
         assert re.search(r"<title>\d+ things to look at", shown)
-    # A window is 500 pixels wide at least, so a page of ours holds this one in a frame and measures it.
-    frame = '<iframe id="f" style="width: 390px; height: 900px; border: 0" srcdoc="{}"></iframe>'
-    measure = """<script>f.onload = () => document.body.dataset.width =
-        f.contentDocument.documentElement.scrollWidth + "/" + f.contentWindow.innerWidth</script>"""
-    for page, fits in ((hostile.html(), True), ("<p style='width: 800px'>wide</p>", False)):
-        (tmp_path / "phone.html").write_text(frame.format(escape(page)) + measure, encoding="utf-8")
-        found = re.search(r'data-width="(\d+)/(\d+)"', browser.rendered(tmp_path / "phone.html"))
-        assert found
-        assert found[2] == "390"
-        assert (int(found[1]) <= 390) is fits
+    # A window is 500 pixels wide at least, so a page of ours holds this one in a frame and measures it; beside it one
+    # that is too wide.
+    frame = '<iframe style="width: 390px; height: 900px; border: 0" srcdoc="{}"></iframe>'
+    measure = """<script>for (const [i, f] of document.querySelectorAll("iframe").entries()) f.onload = () =>
+        document.body.dataset[`width${i}`] =
+            f.contentDocument.documentElement.scrollWidth + "/" + f.contentWindow.innerWidth</script>"""
+    pages = (hostile.html(), "<p style='width: 800px'>wide</p>")
+    framed = "".join(frame.format(escape(page)) for page in pages)
+    (tmp_path / "phone.html").write_text(framed + measure, encoding="utf-8")
+    found = dict(re.findall(r'data-width(\d)="(\d+)/390"', browser.rendered(tmp_path / "phone.html")))
+    assert int(found["0"]) <= 390 < int(found["1"])

@@ -61,6 +61,10 @@ def test_copies_are_runs_that_are_skipped_when_finished(lake: Path) -> None:
         "run swap-1", "run swap-2",
     ]  # fmt: skip
     assert texts(lake, "swap-1") != texts(lake, "swap-2")
+    dry = of_base(lake, *swap, "--copies", 4, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert dry.stdout.count("on engine") == 4
+    assert dry.stdout.count("counted, all of it") == 1  # of the first that is left, which stands for the others
     more = of_base(lake, *swap, "--copies", 3)
     assert more.exit_code == 0, more.output
     assert unfolded(more.stderr).count("is finished already; nothing to do") == 2

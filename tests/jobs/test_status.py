@@ -153,21 +153,41 @@ def test_before_the_first_block_a_run_may_take_its_time(running: Lake) -> None:
     assert run_status(store, "broken-off", start + 1000).state == "silent"
 
 
-def test_the_time_left_is_what_the_progress_line_would_say(running: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three of six equal files at one every ten seconds: thirty seconds are left."""
+@pytest.mark.parametrize("earlier", [0, 1])
+@pytest.mark.parametrize(
+    ("changes", "most_units", "basis"),
+    [
+        ({}, 50_000, "tokens by stored bytes, at the pace of late"),
+        ({}, 0, "tokens by parts of the input, at the pace of late"),
+        ({"config": {"limit": 27}}, 50_000, "records of --limit"),
+    ],
+)
+def test_the_time_left_is_what_the_progress_line_would_say(
+    changes: dict[str, Any],
+    most_units: int,
+    basis: str,
+    earlier: int,
+    running: Lake,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three of six equal files at one every ten seconds, or 15 of 27 records: thirty seconds are left. `earlier`: how
+    many of the three an attempt before this one did."""
     journal = pipeline_status._journal(running, "broken-off")
     started = time.time() - 100
     at = [pa.scalar(int((started + 40 + 10 * i) * 1000), pa.timestamp("ms", tz="UTC")) for i in range(3)]
+    at[:earlier] = [pa.scalar(int((started - 500) * 1000), pa.timestamp("ms", tz="UTC"))] * earlier
     even = journal.set_column(journal.schema.get_field_index("at"), journal.schema.field("at"), pa.array(at))
     tokens = journal.schema.get_field_index("tokens")
     even = even.set_column(tokens, journal.schema.field("tokens"), pa.array([1000] * 3))
     monkeypatch.setattr(pipeline_status, "_journal", lambda *_: even)
+    monkeypatch.setattr("pipelines.status_left.MOST_UNITS", most_units)
     moment = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(started))
-    store = ledger(Path(running.root), "broken-off", attempt={"started_at": moment, "workers": 1})
+    store = ledger(Path(running.root), "broken-off", attempt={"started_at": moment, "workers": 1}, **changes)
     status = run_status(store, "broken-off", started + 60)
     assert status.seconds_left == pytest.approx(30, rel=0.25)  # file 0 is longer by its broken lines
-    assert status.tokens_per_second_lately == pytest.approx(100)
-    assert status.left_by == "tokens by stored bytes, at the pace of late"
+    assert status.left_by == basis
+    if not earlier:
+        assert status.tokens_per_second_lately == pytest.approx(100)
 
 
 def test_receipts_that_the_journal_does_not_name_are_counted(running: Lake) -> None:
@@ -233,6 +253,58 @@ def test_a_damaged_ledger_is_said_and_does_not_hide_the_others(lake: Path) -> No
     assert "odd" in said
     assert "broken" in said
     assert "good" in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"state": "\x1b[31m"}, "state"),
+        ({"seconds": "long"}, "seconds"),
+        ({"totals": {"tokens": "many"}}, "totals.tokens"),
+        ({"attempt": ["x"]}, "attempt"),
+        ({"attempt": {"workers": "two"}}, "attempt.workers"),
+        ({"survey": {"units": "3"}}, "survey.units"),
+        ({"config": {"limit": "x"}}, "config.limit"),
+        ({"config": ["x"]}, "config"),
+        ({"created_at": 7}, "created_at"),
+        ({"finished_at": "\x1b]0;x\x07"}, "finished_at"),
+    ],
+)
+def test_a_ledger_of_another_shape_does_not_hide_the_others(lake: Path, changed: dict[str, Any], said: str) -> None:
+    store = Lake(str(lake))
+    store.write_run("odd", {**store.read_run("broken-off"), **changed})
+    try:
+        table, found = assay("status", lake), json.loads(assay("status", lake, "--format", "json"))
+    finally:
+        (lake / "runs" / "odd.json").unlink()
+    assert "\x1b" not in table
+    assert "\x07" not in table
+    states = {run["run_id"]: (run["state"], run["error"]) for run in found["runs"]}
+    assert states["good"][0] == "finished"
+    assert states["odd"][0] == "broken"
+    assert states["odd"][1].startswith(f"its ledger cannot be read: {said}")
+
+
+def test_parts_without_a_ledger_are_not_passed_over(lake: Path) -> None:
+    stray = lake / "documents" / "run_id=lost" / f"{'0' * 32}.parquet"
+    stray.parent.mkdir()
+    stray.write_bytes(b"x")
+    try:
+        said = assay("status", lake)
+    finally:
+        stray.unlink()
+        stray.parent.rmdir()
+    assert "lost: it has parts in the lake, and no ledger" in said
+
+
+def test_a_run_that_is_removed_meanwhile_is_left_out(lake: Path) -> None:
+    found = run_statuses(Lake(str(lake)), ["good", "removed", "broken-off"], time.time())
+    assert [status.run_id for status in found] == ["good", "broken-off"]
+
+
+def test_lines_of_an_error_are_not_lines_of_ours(running: Lake) -> None:
+    ledger(Path(running.root), "broken-off", state="failed", error="disk\ngood: all is well")
+    assert "broken-off: disk\n    good: all is well\n" in assay("status", running.root)
 
 
 def test_nights_are_a_line_each(lake: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -161,6 +164,15 @@ def test_every_flag_that_takes_a_path_is_sorted() -> None:
                 assert named <= sorted_ones, (verb, name)
 
 
+def test_what_a_night_is_compared_with_is_where_the_cluster_sees_it(written: Callable[..., Path]) -> None:
+    benchmarks = [{"name": "here", "input": ["mmlu/*.jsonl"]}, {"name": "there", "input": ["/shared/m", "s3://b/m"]}]
+    with pytest.raises(ConfigError) as error:
+        check(written(run_id=None, nightly={"name": "web", "benchmarks": benchmarks}))
+    assert [line.strip().partition(": ")[0] for line in str(error.value).splitlines()[1:]] == [
+        "nightly.benchmarks.here.input"
+    ]
+
+
 # What is sent
 
 _GIVEN = {int: 7, float: 0.5, bool: True}
@@ -193,11 +205,9 @@ def test_the_code_that_is_uploaded_is_all_that_is_installed_and_runs(written: Ca
     checked = check(written())
     with staged(checked.job, checked.files) as folder:
         there = {p.relative_to(folder.folder) for p in folder.folder.rglob("*") if p.is_file()}
-        here = {
-            p.relative_to(ROOT) for package in PACKAGES for p in (ROOT / package).rglob("*")
-            if p.suffix in (".py", ".sql")
-        }  # fmt: skip
-        assert there == here | {Path("job.yaml")}
+        assert _in_a_wheel() | {Path("job.yaml")} <= there
+        assert {path.parts[0] for path in there} == {*PACKAGES, "job.yaml"}
+        assert not [path for path in there if "__pycache__" in path.parts]
         assert (folder.n_files, folder.n_bytes) == (
             len(there),
             sum((folder.folder / name).stat().st_size for name in there),
@@ -207,6 +217,24 @@ def test_the_code_that_is_uploaded_is_all_that_is_installed_and_runs(written: Ca
             [sys.executable, "-c", code], cwd=folder.folder, capture_output=True, text=True, timeout=60, check=True
         )
         assert all(name.startswith(str(folder.folder)) for name in done.stdout.split())
+
+
+def _in_a_wheel() -> set[Path]:
+    """The modules, and the files that are said to be package data: SQL and templates."""
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    patterns = [(package, "**/*.py") for package in PACKAGES]
+    patterns += [(package.replace(".", "/"), pattern) for package, named in data.items() for pattern in named]
+    found = {path.relative_to(ROOT) for package, pattern in patterns for path in (ROOT / package).glob(pattern)}
+    assert {".py", ".sql", ".jinja"} <= {path.suffix for path in found}
+    return found
+
+
+def test_a_file_that_changes_while_it_is_sent_is_refused(written: Callable[..., Path]) -> None:
+    checked = check(written())
+    for later in ("run_id: 2\n", "no job", ""):
+        checked.job.path.write_text(later)
+        with pytest.raises(ConfigError, match="changed while it was read"), staged(checked.job, checked.files):
+            pass
 
 
 def test_a_request_holds_references_nowhere_and_what_was_asked_for(written: Callable[..., Path]) -> None:
@@ -367,6 +395,35 @@ def test_a_host_that_takes_a_connection_and_says_nothing(monkeypatch: pytest.Mon
     assert (result.exit_code, "(no answer in time)" in result.stderr) == (2, True), result.stderr
 
 
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:1", "jobs://head", "os://x", "ftp://head:8265", "://"])
+def test_an_address_of_another_kind_is_never_tried(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray imports the module that a scheme is called, and asks `ray://` for half a minute."""
+    monkeypatch.setattr("jobs.submission.client._Client", None)
+    result = CliRunner().invoke(app, ["job", "list", "--address", address])
+    expected = f"error: --address {address}: expected the address of the head's dashboard, such as http://head:8265\n"
+    assert (result.exit_code, result.stderr) == (2, expected)
+
+
+def test_a_clusters_own_address_that_no_cluster_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would ask for 40 s."""
+    monkeypatch.setattr("jobs.submission.client._CLUSTER_ANSWER", 0.2)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        threading.Thread(target=_say_something_else, args=(other,), daemon=True).start()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        monkeypatch.setattr("jobs.submission.client._Client", lambda *_, **__: time.sleep(5))
+        result = CliRunner().invoke(app, ["job", "list", "--address", address])
+    expected = f"error: --address {address}: no Ray job server answers there (no answer in time)\n"
+    assert (result.exit_code, result.stderr) == (2, expected)
+
+
+def _say_something_else(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.sendall(b"SSH-2.0-x\r\n")
+
+
 def test_an_address_of_a_file_never_overrules_ours(
     web_server: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,6 +522,36 @@ def test_a_job_that_the_cluster_has_forgotten_is_no_mistake_of_ours() -> None:
         follow(ForgetfulClient("", []), "j")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="there is no job 'j'"):
         follow(ForgetfulClient("", [], ends_after=1), "j")  # type: ignore[arg-type]
+
+
+class StalledClient(FakeClient):
+    """A head that takes a question and answers in a minute."""
+
+    def __init__(self) -> None:
+        super().__init__("", [])
+        self.asked, self.over = threading.Event(), threading.Event()
+
+    def get_job_info(self, job_id: str) -> Any:
+        self.asked.set()
+        self.over.wait(60)
+        raise ConnectionError("gone")
+
+
+def test_ctrl_c_waits_for_no_answer() -> None:
+    client = StalledClient()
+
+    def press() -> None:
+        client.asked.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            follow(client, "j", lambda _: None)  # type: ignore[arg-type]
+        assert time.monotonic() - started < 30
+    finally:
+        client.over.set()
 
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_stop_it(

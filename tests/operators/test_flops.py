@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoConfig,
+    JetMoeConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from operators.flops import ForwardCost, peak_flops
 
@@ -62,6 +74,54 @@ def test_of_experts_only_those_that_a_token_goes_through_count() -> None:
     assert cost.body == 3 * (attention + router + 2 * expert)
 
 
+SMALL: dict[str, Any] = {**LLAMA, "head_dim": 8, "num_experts_per_tok": 2, "experts_implementation": "eager"}
+MIXTURES = {
+    "qwen3_moe": {"num_experts": 8, "moe_intermediate_size": 24},
+    "qwen2_moe": {"num_experts": 8, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 40},
+    "olmoe": {"num_experts": 8},
+    "gpt_oss": {"num_local_experts": 8, "sliding_window": 8},
+    "granitemoeshared": {"num_local_experts": 8, "shared_intermediate_size": 40},
+}
+DENSE = {
+    "gemma2": {"sliding_window": 8},
+    "mistral": {"sliding_window": 8},
+    "gpt_neox": {},
+    "cohere2": {"sliding_window": 8},
+    "falcon": {"head_dim": None},
+}
+
+
+@pytest.mark.parametrize("family", [*MIXTURES, *DENSE])
+def test_families_cost_what_torch_counts(family: str) -> None:
+    """Grouped queries, experts each alone (torch then counts those in use), shared ones, tied heads, windows."""
+    said = {**SMALL, **MIXTURES.get(family, {}), **DENSE.get(family, {})}
+    config = CONFIG_MAPPING[family](**{name: value for name, value in said.items() if value is not None})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    cost, n = ForwardCost.of(model), 33
+    assert cost is not None
+    hidden = sum(n * n - ForwardCost(0, 0, (span,), 1).flops([n], 0) for span in cost.spans)
+    assert len(cost.spans) == 3
+    assert cost.flops([n], n) + cost.pair * hidden == counted(model, n)
+
+
+def test_layers_of_gpt_neo_that_look_back_a_window() -> None:
+    config = GPTNeoConfig(vocab_size=97, hidden_size=32, num_layers=2, num_heads=4, window_size=8,
+                          attention_types=[[["global", "local"], 1]])  # fmt: skip
+    cost = ForwardCost.of(AutoModelForCausalLM.from_config(config))
+    assert cost is not None
+    assert cost.spans == (None, 8)
+
+
+def test_experts_in_one_matrix_are_known_by_its_shape() -> None:
+    """JetMoe names them after what they do."""
+    config = JetMoeConfig(vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=1, kv_channels=16,
+                          num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2)  # fmt: skip
+    cost = ForwardCost.of(AutoModelForCausalLM.from_config(config))
+    assert cost is not None
+    mlp, attention = 2 * (2 * 48 * 32 + 32 * 48) + 8 * 32, 2 * (2 * 32 * 32) + 2 * 32 + 64 * 32
+    assert cost.body == mlp + attention
+
+
 @pytest.mark.parametrize("said", [{"num_local_experts": 8}, {"num_experts_per_tok": 2}, {}])
 def test_experts_that_the_config_is_silent_about_are_not_guessed(said: dict[str, int]) -> None:
     model = MixtralForCausalLM(MixtralConfig(**LLAMA, num_local_experts=8, num_experts_per_tok=2))
@@ -77,6 +137,8 @@ def test_experts_that_the_config_is_silent_about_are_not_guessed(said: dict[str,
         ("NVIDIA H100 80GB HBM3", torch.bfloat16, 989e12),
         ("NVIDIA H100 PCIe", torch.bfloat16, 756e12),
         ("NVIDIA H200", torch.float32, 67e12),
+        ("NVIDIA H200 NVL", torch.bfloat16, 835e12),
+        ("NVIDIA RTX A1000 Laptop GPU", torch.bfloat16, None),
         ("NVIDIA A100-SXM4-80GB", torch.float16, 312e12),
         ("NVIDIA L4", torch.bfloat16, 121e12),
         ("NVIDIA L40S", torch.bfloat16, 362e12),

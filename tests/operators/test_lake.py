@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from operators.lake import Lake, Part, documents_part_name, ledger_path, rejects_part_name, run_folder
+from operators.storage import Storage
 
 HOSTILE_RUNS = [
     "",
@@ -218,6 +220,31 @@ def test_repeated_documents_are_counted_whatever_fits_into_memory(lake: Lake, he
 
 
 # Removal
+
+
+def test_very_many_objects_are_removed_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What refuses one of a million is said at once, not after the last; nor are they held as tasks of threads."""
+    monkeypatch.setattr("operators.lake._DELETED_AHEAD", 2)
+    lake, asked, removed = Lake(str(tmp_path)), list[str](), set[str]()
+
+    def paths() -> Iterator[str]:
+        for number in range(1000):
+            asked.append(f"tokens/run_id=r/{number:032x}.parquet")
+            yield asked[-1]
+
+    def delete(_: Storage, path: str) -> None:
+        if path == refused:
+            raise PermissionError(path)
+        removed.add(path)
+
+    monkeypatch.setattr(Storage, "delete", delete)
+    refused = f"tokens/run_id=r/{100:032x}.parquet"
+    with pytest.raises(PermissionError):
+        lake.delete(paths())
+    assert 100 < len(asked) < 200
+    refused = ""
+    lake.delete(paths())
+    assert len(removed) == 1000
 
 
 def full_run(lake: Lake, run_id: str) -> None:

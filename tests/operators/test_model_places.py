@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from operators import model_places
 from operators.model_files import ModelError, fingerprint
 from operators.model_places import ModelPlace, known_fingerprint
 from operators.storage import ObjectError, Storage
+from pipelines.plan import make_plan
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +95,7 @@ def test_weights_are_read_once_a_machine(model_folder: Path, tmp_path: Path, mon
         return fingerprint(folder)
 
     monkeypatch.setattr(model_places, "fingerprint", noted)
+    monkeypatch.setattr(model_places, "SETTLED_SECONDS", -1.0)
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(known_fingerprint, [model_folder] * 8))
     assert found == {fingerprint(model_folder)}
@@ -100,6 +104,57 @@ def test_weights_are_read_once_a_machine(model_folder: Path, tmp_path: Path, mon
     assert known_fingerprint(other) == fingerprint(other) not in found
     small.make_model_folder(other, seed=2)
     assert known_fingerprint(other) == fingerprint(other)
+
+
+def test_a_plan_reads_weights_once(
+    model_folder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night's start does not wait for 140 GB to be read again."""
+    monkeypatch.setattr(model_places, "SETTLED_SECONDS", -1.0)
+    first = make_plan(runs.config(model_folder, corpus, tmp_path / "lake"))
+    monkeypatch.setattr(model_places, "fingerprint", lambda _: pytest.fail("read again"))
+    assert make_plan(runs.config(model_folder, corpus, tmp_path / "lake")).identity == first.identity
+    assert first.model_facts["fingerprint"] == fingerprint(model_folder)
+
+
+def test_weights_that_were_written_just_now_are_read_again(tmp_path: Path, cache: Path) -> None:
+    folder = small.make_model_folder(tmp_path / "model")
+    known_fingerprint(folder)
+    weights = folder / "model.safetensors"
+    before = weights.stat()
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    with weights.open("r+b") as file:  # in place: the same inode, and by a coarse clock the same time
+        file.write(data)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert known_fingerprint(folder) == fingerprint(folder)
+    assert not [path for path in cache.glob("fingerprints/*") if path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("damage", ["", "0" * 31, "no fingerprint"])
+def test_a_damaged_note_of_a_fingerprint_is_not_believed(
+    model_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(model_places, "SETTLED_SECONDS", -1.0)
+    known_fingerprint(model_folder)
+    (note,) = [path for path in cache.glob("fingerprints/*") if path.suffix != ".lock"]
+    note.write_text(damage)
+    assert known_fingerprint(model_folder) == note.read_text() == fingerprint(model_folder)
+
+
+def test_a_full_disk_costs_the_notes_alone(model_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_places, "SETTLED_SECONDS", -1.0)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        assert known_fingerprint(model_folder) == fingerprint(model_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(model_places, "_one_process", full)
+        assert known_fingerprint(model_folder) == fingerprint(model_folder)
+    assert not list(cache.rglob("*.making"))
 
 
 def test_a_stored_model_is_fetched_once_by_all_processes_of_a_machine(
@@ -158,6 +213,36 @@ def test_a_store_that_changes_is_another_folder_and_mid_way_a_refusal(
         place.folder()
     assert not list(cache.glob("models/*/"))
     assert ModelPlace.find(stored).files != place.files
+
+
+def test_a_nearly_full_disk_takes_a_part_at_a_time(
+    stored: str, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[: max(1, len(data) // 2)], at))
+    assert fingerprint(ModelPlace.find(stored).folder()) == fingerprint(model_folder)
+
+
+def test_a_full_disk_is_named_with_what_is_needed(stored: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(ModelError, match=r"its copy of 0\.\d MiB cannot be made in .*No space left.*ASSAY_CACHE"):
+        ModelPlace.find(stored).folder()
+    assert not list(cache.glob("models/*/"))
+
+
+def test_machines_of_one_name_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = small.make_model_folder(tmp_path / "model")
+    place = ModelPlace.find(str(folder)).pinned("of other weights")
+    assert place.folder() == folder
+    read_text = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, **how: "7" if self.name == "boot_id" else read_text(self, **how)
+    )
+    with pytest.raises(ModelError, match="are not the driver's"):
+        place.folder()
 
 
 @pytest.mark.parametrize(

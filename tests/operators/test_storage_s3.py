@@ -65,6 +65,7 @@ def test_objects_are_written_read_listed_replaced_and_deleted(storage: Storage) 
     assert storage.exists("a/b")
     assert (storage.read("a/b"), storage.read("a/c/d")) == (b"two", b"")
     assert (storage.list("a"), storage.list("a/c")) == (["b", "c/"], ["d", "e/"])
+    assert not storage.filesystem.dircache  # a listing of millions is not kept
     assert {name: info["size"] for name, info in storage.find("a").items()} == {"a/b": 3, "a/c/d": 0, "a/c/e/f": 4}
     with storage.open("a/c/e/f") as file:
         file.seek(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from operators.storage import Storage
 from operators.verify import verify
 from pipelines import steps, units
 from pipelines.config import ConfigError
-from pipelines.plan import make_plan
+from pipelines.engines import InlineEngine
+from pipelines.plan import Plan, make_plan
 from pipelines.previous import ResumeError
 from pipelines.repeats import STORED_REPEATS, UnitRepeats
 from pipelines.score import RunError, score_corpus
@@ -332,3 +334,52 @@ def test_repeats_of_a_unit_are_a_mapping() -> None:
     for absent in (("a", 6), ("a", 10), ("c", 0), ("b", 1)):
         assert absent not in found
     assert not UnitRepeats(STORED_REPEATS.empty_table())
+
+
+class Noted(InlineEngine):
+    """Says when it was left; `lose`: what happens to the lake then."""
+
+    def __init__(self, plan: Plan, lose: Callable[[], object] = lambda: None) -> None:
+        super().__init__(plan)
+        self.is_open, self.lose = False, lose
+
+    def __enter__(self) -> Noted:
+        self.is_open = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.is_open = False
+        self.lose()
+
+
+def test_the_engine_is_given_back_before_the_end_is_settled(
+    model_folder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over very many parts that takes long, and workers would hold their GPUs."""
+    monkeypatch.setattr("pipelines.score.refresh_catalog", lambda _: None)
+    plan = make_plan(runs.config(model_folder, corpus, tmp_path / "lake"))
+    engine, was_open = Noted(plan), list[bool]()
+    original = Lake.repeated_documents
+
+    def noted(lake: Lake, run_id: str) -> int:
+        was_open.append(engine.is_open)
+        return original(lake, run_id)
+
+    monkeypatch.setattr(Lake, "repeated_documents", noted)
+    assert score_corpus(plan, engine)["state"] == "finished"
+    assert was_open == [False]
+
+
+def test_a_part_that_vanishes_at_the_end_is_noticed(
+    model_folder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.score.refresh_catalog", lambda _: None)
+    lake = Lake(str(tmp_path / "lake"))
+    plan = make_plan(runs.config(model_folder, corpus, lake.root))
+    engine = Noted(plan, lambda: lake.storage.delete(lake.parts("tokens", "run")[0].path))
+    with pytest.raises(RunError, match="gone: does something else clean this lake"):
+        score_corpus(plan, engine)
+    assert lake.read_run("run")["state"] == "failed"
+    runs.run(model_folder, corpus, lake.root)
+    assert lake.read_run("run")["state"] == "finished"
+    assert verify(lake) == []

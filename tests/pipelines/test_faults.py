@@ -28,6 +28,8 @@ from pipelines.plan import Plan, digest, make_plan
 from pipelines.previous import ResumeError
 from pipelines.score import RunError
 
+pytestmark = pytest.mark.usefixtures("no_catalog")
+
 
 def write_lines(path: Path, texts: list[str]) -> Path:
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")

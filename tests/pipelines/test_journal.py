@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.lake import Lake, Part
+from operators.storage import Storage
 from pipelines import journal as journal_module
-from pipelines.journal import ROWS, Journal
+from pipelines.journal import ROWS, Journal, write_table
 
 
 @pytest.fixture
@@ -255,3 +260,132 @@ def test_what_could_not_be_stored_is_stored_later(lake: Lake, monkeypatch: pytes
             journal.flush()
     journal.flush()
     assert Journal.open(lake, "run").done().finished == {0}
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL."""
+
+
+@contextmanager
+def killed_at(n: int, *, after: bool) -> Iterator[None]:
+    """No object of the journal is written or removed once `n` were, but the next one where `after`: threads that remove
+    several at a time stop at the same moment."""
+    lock, left = threading.Lock(), iter([True] * n + [after])
+
+    def dying(original: Any) -> Any:
+        def change(self: Storage, path: str, *data: Any) -> None:
+            with lock:
+                is_alive = "/journal-" not in path or next(left, False)
+                if is_alive:
+                    original(self, path, *data)
+            if not is_alive:
+                raise Killed
+
+        return change
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("write", "delete"):
+            patch.setattr(Storage, name, dying(getattr(Storage, name)))
+        yield
+
+
+UNITS_OF_A_LIFE = 5
+
+
+def live(lake: Lake, stored: set[tuple[int, int]]) -> None:
+    """Blocks stored one by one, segments merging, then one that is lost and a unit that is dropped, then more. `stored`
+    is kept to what must be there at least, whatever has begun since."""
+    journal = Journal.open(lake, "run")
+
+    def store(unit: int) -> None:
+        for block in (0, 1):
+            put(lake, entry := row(unit, block, is_last=block == 1))
+            journal.add(entry)
+            journal.flush()
+            stored.add((unit, block))
+
+    for unit in range(UNITS_OF_A_LIFE - 1):
+        store(unit)
+    stored.remove((1, 0))
+    lake.storage.delete(Part("documents", "run", name(1, 0)).path)
+    assert journal.forget_lost() == 1
+    stored -= {(3, 0), (3, 1)}
+    journal.drop_units([3])
+    store(UNITS_OF_A_LIFE - 1)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_kill_at_any_change_of_the_store_loses_and_doubles_nothing(
+    after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "FAN", 2)
+    every = {(unit, block) for unit in range(UNITS_OF_A_LIFE) for block in (0, 1)}
+    for kill in itertools.count():
+        lake, stored = Lake(f"memory://{uuid.uuid4().hex}/lake"), set[tuple[int, int]]()
+        is_over = False
+        try:
+            with killed_at(kill, after=after):
+                live(lake, stored)
+                is_over = True
+        except Killed:
+            pass
+        journal = Journal.open(lake, "run")
+        there = [(r["unit"], r["block"]) for r in journal.rows().to_pylist()]
+        assert len(there) == len(set(there))
+        assert stored <= set(there) <= every
+        journal.forget_lost()
+        done = journal.known()
+        for unit, block in every:
+            if unit not in done.finished and block not in done.blocks.get(unit, ()):
+                put(lake, entry := row(unit, block, is_last=block == 1))
+                journal.add(entry)
+        journal.flush()
+        end = Journal.open(lake, "run").done()
+        assert (end.finished, end.counts["documents"]) == (set(range(UNITS_OF_A_LIFE)), 3 * len(every))
+        if is_over:
+            break
+    assert kill > 15
+
+
+@pytest.mark.parametrize("at", ["stored", "removing"])
+def test_a_flush_that_ctrl_c_cuts_short_is_made_again_on_the_way_out(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    monkeypatch.setattr(journal_module, "FAN", 2)
+    journal = filled(lake, row(0, 0))
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    def stored(*args: Any) -> None:
+        write_table(*args)
+        interrupt()
+
+    put(lake, row(0, 1, is_last=True))
+    journal.add(row(0, 1, is_last=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(*((journal_module, "write_table", stored) if at == "stored" else (Lake, "delete", interrupt)))
+        with pytest.raises(KeyboardInterrupt):
+            journal.flush()
+    journal.flush()
+    for opened in (journal, Journal.open(lake, "run")):
+        assert len(opened) == 2
+        assert (opened.done().finished, opened.done().counts["documents"]) == ({0}, 6)
+
+
+def test_journals_of_before_are_read_and_go_on() -> None:
+    """Their segments have no `reasons`, `at` or `share`, and there are up to 128 of a size."""
+    lake = Lake(f"memory://{uuid.uuid4().hex}/lake")
+    columns = [field for field in ROWS if field.name not in ("reasons", "at", "share")]
+    for unit in range(40):
+        put(lake, entry := row(unit, 0, is_last=True))
+        table = pa.Table.from_pylist([{f.name: entry[f.name] for f in columns}], schema=pa.schema(columns))
+        write_table(lake, f"progress/run_id=run/journal-{unit + 1:08d}.parquet", table)
+    journal = Journal.open(lake, "run")
+    assert journal.done().finished == set(range(40))
+    assert journal.shares() == {}
+    put(lake, row(40, 0, is_last=True))
+    journal.add(row(40, 0, is_last=True))
+    journal.flush()
+    assert lake.storage.list("progress/run_id=run") == ["journal-00000041.parquet"]
+    assert Journal.open(lake, "run").done().finished == set(range(41))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import runs
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from pipelines import logs
 from pipelines.config import ConfigError
 from pipelines.logs import LogOptions, Sayer, carry, configure_logs, configure_worker, log_place
@@ -25,9 +30,11 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a process of its own: the root logger has no handler, and what is set up here goes."""
     monkeypatch.delenv(logs.FORMAT_VARIABLE, raising=False)
     root = logging.getLogger()
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     before, levels = root.handlers[:], {name: logging.getLogger(name).level for name in logs._OURS}
     root.handlers[:] = []
     yield
+    logging.captureWarnings(False)
     root.handlers[:] = before
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
@@ -124,6 +131,68 @@ def test_libraries_are_heard_only_when_something_is_wrong(capsys: pytest.Capture
     logging.getLogger("botocore").info("every request")
     logging.getLogger("botocore").warning("slow down")
     assert [line["message"] for line in lines(capsys)] == ["slow down"]
+
+
+def strictly(text: str) -> dict[str, Any]:
+    """A line as a reader that knows JSON and no more has it."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    found = json.loads(text, parse_constant=refuse)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_numbers_that_json_has_not_and_values_of_other_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(format="json")
+    files = [Path("/a"), "s3://me:hunter22@bucket/x"]
+    fields = {"left": math.inf, "done": math.nan, "files": files, "seen": {"s3://me:hunter22@bucket": 1}}
+    log.warning("odd", extra={"assay": fields})
+    said = capsys.readouterr().err
+    assert "hunter22" not in said
+    found = strictly(said)
+    assert (found["left"], found["done"]) == ("inf", "nan")
+    assert found["files"] == ["/a", "s3://***@bucket/x"]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_arguments_that_do_not_fit_lose_no_line(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    bare()
+    configure_logs(format=form)
+    log.warning("%d of %s", "many")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "%d of %s ('many',)" in said
+
+
+def test_a_line_break_in_a_name_makes_no_line_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    bare()
+    configure_logs()
+    log.warning("cannot read %s", "a\nERROR: all is lost\r\nb")
+    assert capsys.readouterr().err.splitlines() == ["WARNING: cannot read a", "  ERROR: all is lost\\r", "  b"]
+
+
+def test_what_ends_a_process_and_what_python_warns_of_are_lines_too() -> None:
+    program = (
+        "import warnings; from pipelines.logs import configure_logs; configure_logs('r', format='json');"
+        "warnings.warn('old\\nstyle'); raise KeyError('two\\nlines')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    warned, fatal = (strictly(line) for line in ended.stderr.splitlines())
+    assert ended.returncode == 1
+    assert "UserWarning: old\nstyle" in warned["message"]
+    assert (fatal["level"], fatal["run"], fatal["message"]) == ("critical", "r", "KeyError: 'two\\nlines'")
+    assert fatal["exception"].endswith("KeyError: 'two\\nlines'")
+
+
+def test_the_error_that_ends_a_command_is_a_line_too(tmp_path: Path) -> None:
+    bare()
+    environment = {logs.FORMAT_VARIABLE: "json"}
+    ended = CliRunner().invoke(app, ["status", str(tmp_path / "a\nb")], env=environment)
+    found = strictly(ended.output)
+    assert ended.exit_code == 2
+    assert (found["level"], found["message"].splitlines()[0]) == ("error", f"no lake at {tmp_path}/a")
 
 
 # Warnings that travel with blocks

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.config import ConfigError, ScoreConfig
-from pipelines.placement import Node, check_gpus, light_nodes, plan_resources
+from pipelines.placement import Node, check_gpus, light_nodes, missing_room, plan_resources
 
 L4, H100 = frozenset({"L4"}), frozenset({"H100"})
 CPU_NODE = Node(32)
@@ -91,6 +91,10 @@ def test_gpus_that_no_node_has_are_waited_for_or_refused() -> None:
         ({"gpus_per_actor": 2}, "--gpus-per-actor: 2 is more than an actor can use: a model is not split over GPUs"),
         ({"gpus_per_actor": 1.5}, "--gpus-per-actor: 1.5 is more"),
         ({"gpus_per_actor": 0}, "--gpus-per-actor: "),
+        (
+            {"gpus_per_actor": 0.001},
+            "--gpus-per-actor: 0.001 of a GPU is too little to hold a model; 0.01 is the least",
+        ),
         ({"actors": 4, "max_actors": 3}, "--max-actors: 3 is less than --actors 4"),
         ({"gpus_per_actor": 0.5, "accelerator_type": "L4", "device": "cpu"}, "--gpus-per-actor and --accelerator-type"),
         ({"max_actors": 2, "engine": "inline"}, "--max-actors: the inline engine is one process"),
@@ -114,6 +118,32 @@ def test_scorers_without_a_gpu_ask_for_the_memory_of_their_copy() -> None:
     assert plan_resources(config(), [Node(8, 1, memory=16e9)], 20 * 10**9).memory == 0  # the GPU's is another matter
     with pytest.raises(ConfigError, match=r"weights take 65\.2 GiB, and no node has more than 59\.6 GiB to give"):
         plan_resources(config(), nodes, 70 * 10**9)
+
+
+def test_scorers_without_a_gpu_are_as_many_as_their_copies_fit() -> None:
+    nodes = [Node(8, memory=16e9), Node(8, memory=64e9)]
+    assert plan_resources(config(), nodes, 10 * 10**9).actors == 1 + 6
+    assert plan_resources(config(), nodes, 10**9).actors == 15
+    assert plan_resources(config(), [Node(8), Node(8, memory=1e9)], 10**9).actors == 15  # Ray does not say
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "said"),
+    [
+        ([L4_NODE], {"actors": 5, "gpus_per_actor": 0.5}, "--actors 5: the nodes have GPUs for 4 now; the others wait"),
+        ([L4_NODE, H100_NODE], {"actors": 3, "accelerator_type": "L4"}, "--actors 3: the nodes have GPUs for 2 now"),
+        ([Node(8, memory=25.0)], {"actors": 3}, "--actors 3: the nodes have memory for 2 now"),
+        ([L4_NODE], {"actors": 2}, None),
+        ([L4_NODE], {"max_actors": 9}, None),  # the pool grows as far as it can
+        ([H100_NODE], {"accelerator_type": "L4", "actors": 3}, None),  # `check_gpus` says that there is none
+        ([Node(8, memory=25.0)], {}, None),
+        ([Node(8)], {"actors": 99}, None),
+    ],
+)
+def test_scorers_that_find_no_room_are_said(nodes: list[Node], asked: dict[str, Any], said: str | None) -> None:
+    resources = plan_resources(config(**asked), nodes, 10)
+    warned = missing_room(config(**asked), nodes, resources)
+    assert warned == said or (said is not None and str(warned).startswith(said))
 
 
 @pytest.mark.parametrize(

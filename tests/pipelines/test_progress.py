@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from simulated_runs import File, Run
 
 from operators.pieces import Piece
 from operators.shards import Shard
 from pipelines import progress
+from pipelines.pace import Pace
 from pipelines.progress import Counts, Progress, duration
 from pipelines.units import Unit
 from pipelines.work_left import WorkLeft
@@ -94,6 +96,26 @@ def test_a_kind_that_has_not_come_up_is_taken_at_its_usual_ratio() -> None:
     assert work.left == pytest.approx(225 * 2.7 / 0.9)
     work.add({**MANIFEST, "unit": 1, "tokens": 400, "share": 0.5})
     assert work.left == pytest.approx(400)  # now as it is
+
+
+def test_rejects_alone_tell_how_much_is_done_but_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the documents still to come would cost, nothing that was rejected can tell."""
+    report = Progress(WorkLeft.of([unit(0, plain(1000)), unit(1, plain(3000, "b.jsonl"))]), io.StringIO())
+    report({**MANIFEST, "tokens": 0, "is_last": True})
+    report({**MANIFEST, "tokens": 0, "unit": 1, "share": 0.5})
+    assert report.share == pytest.approx(2500 / 4000)
+    assert report.left is None
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 1023, 1024, 1025, 3000, 9001])
+@pytest.mark.parametrize("workers", [1, 7, 300])
+def test_a_pace_from_all_blocks_at_once_is_that_of_one_after_the_other(n: int, workers: int) -> None:
+    rng = np.random.default_rng(n)
+    times, work = 5.0 + np.sort(rng.random(n)) * 100, rng.integers(0, 1000, n)
+    one_by_one = Pace(3.0, workers)
+    for now, held in zip(times.tolist(), work.tolist(), strict=True):
+        one_by_one.add(now, held)
+    assert Pace.of(3.0, workers, times, work) == one_by_one
 
 
 def test_what_is_done_already_is_not_left() -> None:

@@ -27,7 +27,7 @@ class MadeUpCluster:
         self.held, self.killed = PlacedClaims(), False
         self.claims = RayClaims(types.SimpleNamespace(**{n: self._method(n) for n in ("begin", "earlier", "end")}))
         monkeypatch.setattr(ray_claims, "_this_node", lambda: self.node)
-        monkeypatch.setattr(ray_claims, "_living_nodes", lambda: self.living)
+        monkeypatch.setattr(ray_claims, "living_nodes", lambda: self.living)
         monkeypatch.setattr(ray_claims.time, "sleep", self._wait)
         monkeypatch.setattr("ray.get", lambda value: value)
         self.living.add(self.node)
@@ -99,7 +99,7 @@ def test_no_document_is_rejected_for_the_nodes_that_were_lost_under_it(
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_a_document_that_kills_on_living_nodes_is_rejected_among_nodes_that_are_lost(
+def test_a_document_that_kills_onliving_nodes_is_rejected_among_nodes_that_are_lost(
     cluster: MadeUpCluster, moves: bool
 ) -> None:
     deaths = 0
@@ -120,7 +120,7 @@ def test_a_document_that_kills_on_living_nodes_is_rejected_among_nodes_that_are_
     assert cluster.held.begun == {}
 
 
-def test_loading_ends_after_deaths_on_living_nodes_only(cluster: MadeUpCluster) -> None:
+def test_loading_ends_after_deaths_onliving_nodes_only(cluster: MadeUpCluster) -> None:
     def load(killed: bool) -> None:
         cluster.killed = killed
         with counted("loading", cluster.claims, DEATHS_OF_LOADING):

@@ -11,7 +11,17 @@ import pytest
 
 from operators.storage.credentials import redact
 from pipelines.config import ConfigError
-from pipelines.secrets import LARGEST, REFERENCES, check_reference, for_workers, missing_here, take, take_in_worker
+from pipelines.secrets import (
+    LARGEST,
+    REFERENCES,
+    _works,
+    check_reference,
+    check_variable,
+    for_workers,
+    missing_here,
+    take,
+    take_in_worker,
+)
 
 VALUE = "hunter-two-and-a-half"
 
@@ -56,6 +66,8 @@ def test_every_missing_reference_is_named_and_nothing_set(tmp_path: Path) -> Non
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     (tmp_path / "zero").write_bytes(b"a\0b")
     (tmp_path / "large").write_bytes(b"x" * (LARGEST + 1))
+    (tmp_path / "empty").write_bytes(b"\n")
+    os.environ["NOTHING"] = ""
     references = {
         "A": "env:THERE",
         "B": "env:NOT_THERE",
@@ -64,11 +76,13 @@ def test_every_missing_reference_is_named_and_nothing_set(tmp_path: Path) -> Non
         "E": f"file:{tmp_path / 'binary'}",
         "F": f"file:{tmp_path / 'zero'}",
         "G": f"file:{tmp_path / 'large'}",
+        "H": f"file:{tmp_path / 'empty'}",
+        "I": "env:NOTHING",
     }
     with pytest.raises(ConfigError) as error:
         take(references)
     lines = str(error.value).splitlines()
-    assert [line.split(":")[0] for line in lines] == [f"submit.secrets.{name}" for name in "BCDEFG"]
+    assert [line.split(":")[0] for line in lines] == [f"submit.secrets.{name}" for name in "BCDEFGHI"]
     assert "NOT_THERE is not set in the environment of" in lines[0]
     assert "A" not in os.environ
     assert REFERENCES not in os.environ
@@ -79,6 +93,16 @@ def test_a_worker_without_the_value_says_so_where_it_is_asked() -> None:
     take_in_worker()
     assert "A" not in os.environ
     assert [line.split(":")[0] for line in missing_here()] == ["submit.secrets.A"]
+
+
+def test_no_job_sets_what_the_references_are_kept_in() -> None:
+    with pytest.raises(ValueError, match="set by Assay itself"):
+        check_variable(REFERENCES)
+
+
+@pytest.mark.parametrize(("resources", "works"), [({"CPU": 2.0}, True), ({"GPU": 8.0}, True), ({"memory": 1.0}, False)])
+def test_the_nodes_that_are_asked_are_those_that_work(resources: dict[str, float], works: bool) -> None:
+    assert _works(resources) is works
 
 
 @pytest.mark.parametrize("reference", [VALUE, "env:", "env:A B", "file:relative", "file:", "vault:x", "", "env:A=1"])

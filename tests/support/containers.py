@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NETWORK = "10.20.0"
 NAMES = {"GRPC_DNS_RESOLVER": "native"}  # names are in /etc/hosts, as there is no name server for gRPC to ask
 STARTED = "started"
+PATIENCE = 60.0  # seconds until a container is there: half a second where nothing else runs
 _TOOLS = ("unshare", "nsenter", "setpriv", "ip", "mount", "chroot")
 
 _UNSHARE = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation", "private")
@@ -69,15 +72,18 @@ def beside_python(command: str) -> Path:
 
 @functools.cache
 def missing() -> str | None:
-    """Why no container can be made here, or None: tests skip with it."""
+    """Why no container can be made here, or None: tests skip with it. Makes one, as rights differ in many ways."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "containers need root on Linux"
     absent = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if absent:
         return f"containers need {', '.join(absent)}"
-    trial = ["unshare", "--mount", "--net", "--pid", "--fork", "ip", "link", "add", "name", "bridge", "type", "bridge"]
-    done = subprocess.run(trial, capture_output=True, text=True, check=False)
-    return None if done.returncode == 0 else f"namespaces are not allowed here: {done.stderr.strip()}"
+    try:
+        with tempfile.TemporaryDirectory() as folder, world(Path(folder)) as trial, trial.container("trial") as made:
+            done = made.run(["true"], user="65534:65534", timeout=PATIENCE)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return f"namespaces are not allowed here: {error}"
+    return None if done.returncode == 0 else f"nothing can be run in namespaces here: {done.stdout.strip()}"
 
 
 @dataclass
@@ -125,11 +131,12 @@ class Container:
         user: str | None = None,
         environment: Mapping[str, str] | None = None,
         cwd: str = "/",
-        timeout: float = 120.0,
+        timeout: float = 300.0,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; output holds both streams."""
+        """Run a command to its end; output holds both streams. TimeoutExpired after `timeout` seconds."""
         process = self.start(argv, user, environment, cwd)
         output, _ = process.communicate(timeout=timeout)
+        self.running.remove(process)
         return subprocess.CompletedProcess(list(argv), process.returncode, output)
 
     def until(self, argv: Sequence[str], seconds: float, accept: Sequence[int] = (0,)) -> None:
@@ -164,6 +171,10 @@ class World:
     folder: Path
     names: Mapping[str, str]
     count: int = 0
+
+    def run(self, *argv: str) -> None:
+        """Run a command of this machine that sees the layers."""
+        subprocess.run([*_enter(self.pid, "--mount"), *argv], check=True)
 
     @contextmanager
     def container(self, name: str, layers: Sequence[str] = ()) -> Iterator[Container]:
@@ -231,15 +242,17 @@ def _enter(pid: int, *namespaces: str) -> list[str]:
 
 
 def _held(argv: Sequence[str], arguments: Sequence[str]) -> subprocess.Popen[str]:
-    """A process that says when it is ready and then lives as long as its input is open."""
+    """A process that says when it is ready and lives as long as its input is open, so no longer than this one."""
     process = subprocess.Popen(
         [*argv, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    if process.stdout.readline().strip() != STARTED:
-        _, errors = process.communicate()
-        raise RuntimeError(f"no container: {errors.strip()}")
-    return process
+    ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
+    if ready and process.stdout.readline().strip() == STARTED:
+        return process
+    process.kill()
+    _, errors = process.communicate(timeout=PATIENCE)
+    raise RuntimeError(f"no container: {errors.strip() or f'not there after {PATIENCE:.0f} s'}")
 
 
 def _innermost(process: subprocess.Popen[str]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.ray_claims import PlacedClaims, RayClaims
+from pipelines.ray_claims import PlacedClaims, RayClaims, beside_driver
 
 SECONDS = 60.0  # for what a test waits for to come true
 _LOADING = "loading the model in actor "
@@ -48,7 +48,7 @@ class Gate:
         import ray
 
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import what only tests can
-        remote: Any = ray.remote(num_cpus=0, max_concurrency=100, max_restarts=-1)(HeldClaims)
+        remote: Any = ray.remote(**beside_driver(), max_concurrency=100, max_restarts=-1)(HeldClaims)
         return RayClaims(remote.remote(str(self.folder)))
 
     def hold(self, *names: str) -> None:

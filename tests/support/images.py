@@ -26,9 +26,10 @@ import sysconfig
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import containers
 import pathspec
@@ -48,6 +49,7 @@ for word in "$@"; do
     case "$word" in -*) ;; *) dpkg-query --show "$word" >> {APT} || exit 100 ;; esac
 done
 """
+_TAR = ("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner")  # an overlay keeps what is deleted in attributes
 _MOUNT = re.compile(r"--mount=type=cache,target=(\S+)\s+")
 
 
@@ -224,6 +226,23 @@ def build(
     )  # fmt: skip
 
 
+def save(world: containers.World, image: Image, folder: Path) -> None:
+    """Put what the build added to its base, and the settings, into a folder that any world can load."""
+    folder.mkdir(parents=True)
+    (folder / "image.json").write_text(json.dumps(asdict(image)), encoding="utf-8")
+    world.run(*_TAR, "--create", f"--file={folder / 'layer.tar'}", f"--directory={image.layers[0]}", ".")
+
+
+def load(world: containers.World, base: str, folder: Path) -> Image:
+    """An image that `save` wrote, over this world's own base."""
+    layer = world.folder / "loaded"
+    world.run("mkdir", str(layer))
+    world.run(*_TAR, "--extract", f"--file={folder / 'layer.tar'}", f"--directory={layer}")
+    kept = json.loads((folder / "image.json").read_text(encoding="utf-8"))
+    settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in kept.items()}
+    return Image(**{**settings, "layers": (str(layer), base)})
+
+
 def copy_context(context: Path, target: Path) -> Path:
     """What `docker build` would send: the tree without what .dockerignore names."""
     lines = (context / ".dockerignore").read_text(encoding="utf-8").splitlines()
@@ -236,6 +255,18 @@ def copy_context(context: Path, target: Path) -> Path:
 
     shutil.copytree(context, target, ignore=left_out)
     return target
+
+
+def missing(dockerfile: Path) -> str | None:
+    """Why this machine cannot stand for the base image of `dockerfile`, or None: tests skip with it."""
+    wanted = re.search(r"^ARG BASE=python:(\d+\.\d+)\.", dockerfile.read_text(encoding="utf-8"), re.MULTILINE)
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if wanted is not None and wanted[1] != ours:
+        return f"the image has Python {wanted[1]}, the tests run under {ours}"
+    if not Path(sys.base_prefix, "bin", "pip").exists():
+        return f"the Python in {sys.base_prefix} has no pip"
+    absent = [tool for tool in ("dpkg-query", "g++", "tar", "useradd", "wget") if shutil.which(tool) is None]
+    return f"the base image stands on this machine, which lacks {', '.join(absent)}" if absent else None
 
 
 def check_base(name: str) -> None:

@@ -85,11 +85,13 @@ def phases(blocks: Sequence[tuple[float, int]], began: float, actors: int) -> tu
         began: Unix seconds at which the command was started.
 
     Raises:
-        RuntimeError: fewer than two blocks an actor.
+        RuntimeError: fewer than two blocks an actor, or all at one moment.
     """
     if len(blocks) < 2 * actors:
         raise RuntimeError(f"{len(blocks)} blocks for {actors} actors: too few to tell a speed, give more --seconds")
     first, last = blocks[0][0], blocks[-1][0]
+    if last == first:
+        raise RuntimeError("all blocks were written at one moment: too few to tell a speed, give more --seconds")
     rate = sum(n for _, n in blocks[actors:]) / (last - first)
     return rate, first - began - blocks[0][1] * actors / rate
 
@@ -104,7 +106,8 @@ def written_blocks(lake: Path) -> list[tuple[float, int]]:
 
 
 def digest(lake: Path) -> str:
-    """Of every row of tokens and documents, in whatever parts and order they lie."""
+    """Of every row of tokens and documents, in whatever parts and order they lie: how many, and the xor of 64-bit
+    hashes of these columns: of equal digests the rows are equal, unless hashes collide."""
     import duckdb
 
     store, said = Lake(str(lake)), []

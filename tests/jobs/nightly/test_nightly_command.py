@@ -68,6 +68,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     assert not list(lake.rglob("*.json"))
     assert assay(job, *DAY).exit_code == 0
     assert "night 2026-11-01 is done already" in assay(job, *DAY, "--dry-run").stdout
+    before = assay(job, "--night", "2026-10-31", "--dry-run")  # as the night itself would be
+    assert (before.exit_code, "nights go forward" in unfolded(before.stderr)) == (2, True)
 
 
 def test_exit_codes(lake: Path, model_folder: Path, corpus: Corpus, steps: Steps) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from stopping import Stop
 from jobs.nightly.run import Outcome
 from operators.catalog import connect
 from operators.lake import Lake
-from operators.shards import InputError
+from operators.shards import InputError, Shard, list_shards
 from operators.storage import Storage
 from operators.verify import Kind, verify
 from pipelines.config import ConfigError
+from pipelines.nightly.book import Book
 from pipelines.nightly.night import STATES, NightError
+from pipelines.nightly.shards import read_list
 from pipelines.score import RunError
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
@@ -205,8 +208,7 @@ def content(lake: Path) -> dict[str, Any]:
         for moment in ("started", "finished", "resumed"):
             summary["night"].pop(moment)
         found[path.name] = summary
-    with connect(str(lake)) as connection:
-        found["lists"] = connection.execute("select * from night_shards order by all").fetchall()
+    found["lists"] = [read_list(store, "web", day) for day in Book(store, "web").good()]
     found["objects"] = sorted(
         str(path.relative_to(lake)) for path in lake.rglob("*") if path.is_file() and "journal" not in path.name
     )
@@ -299,6 +301,71 @@ def test_nights_that_cannot_be_compared_need_a_new_baseline(model_folder: Path, 
     assert {run for _, run, _ in current(lake)} == {"web-2026-11-04"}
 
 
+def test_settings_that_change_between_a_crash_and_its_resume_are_refused(
+    model_folder: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the run has a part, nothing in it says what it was to be made of."""
+    lake = tmp_path / "lake"
+    with dying_as_it_scores(monkeypatch):
+        nightly(lake, model_folder, corpus).run(FIRST)
+    with pytest.raises(
+        NightError, match=r"(?s)begun with other.*context: was 64, now 32\n.*put the job file back.*--abandon"
+    ):
+        nightly(lake, model_folder, corpus, also={"context": 32}).run(SECOND)
+    assert Lake(str(lake)).run_ids() == []
+    first, _ = nightly(lake, model_folder, corpus).run(SECOND)
+    assert (first.how, states(first)) == ("resumed", {"new": 3})
+
+
+@contextmanager
+def dying_as_it_scores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def dies(plan: Any) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.score.score_corpus", dies)
+        with pytest.raises(Stop):
+            yield
+
+
+def test_a_shard_that_goes_between_a_crash_and_its_resume_stops_no_night(
+    model_folder: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = tmp_path / "lake"
+    with dying_as_it_scores(monkeypatch):
+        nightly(lake, model_folder, corpus).run(FIRST)
+    corpus.drop("a")
+    first, second = nightly(lake, model_folder, corpus).run(SECOND)
+    assert (states(first), states(second)) == ({"new": 2, "changing": 1}, {"unchanged": 2})
+
+
+def test_an_input_that_holds_the_lake_is_refused(model_folder: Path, corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"input: it names .*/corpus/lake/.*, which is in the lake"):
+        nightly(corpus.folder / "lake", model_folder, corpus).run(FIRST)
+
+
+@pytest.mark.parametrize("tag", ["", "mtime:"])
+def test_where_a_storage_has_no_tags_the_time_of_writing_tells(
+    model_folder: Path, corpus: Corpus, tmp_path: Path, tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As SFTP and HDFS list: sizes and times. One that lists neither is said to be blind."""
+    lake = tmp_path / "lake"
+    original = list_shards
+
+    def untagged(*args: Any, **more: Any) -> list[Shard]:
+        return [replace(s, tag="", modified=s.modified if tag else None) for s in original(*args, **more)]
+
+    monkeypatch.setattr("pipelines.nightly.runs.list_shards", untagged)
+    first = only(nightly(lake, model_folder, corpus).run(FIRST))
+    corpus.put("a", 0)  # the same bytes, later
+    second = only(nightly(lake, model_folder, corpus).run(SECOND))
+    if tag:
+        assert (states(second), first.summary["night"]["notes"]) == ({"changed": 1, "unchanged": 2}, [])
+    else:
+        assert states(second) == {"unchanged": 3}
+        assert "3 shards lie where neither content tags nor times are told" in first.summary["night"]["notes"][0]
+
+
 def test_a_run_of_somebody_else_is_never_touched(model_folder: Path, corpus: Corpus, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     runs.run(model_folder, corpus.folder / "a.jsonl", lake, "web-2026-11-01")
@@ -340,6 +407,35 @@ def test_a_run_that_is_dropped_by_hand_is_scored_again(model_folder: Path, corpu
     assert second.summary["night"]["notes"] == [
         "run web-2026-11-01 is gone: what it held and is still there is scored again"
     ]
+    assert second.summary["night"]["lost_runs"] == ["web-2026-11-01"]
+    assert verify(Lake(str(lake))) == []
+    third = only(nightly(lake, model_folder, corpus).run(THIRD))
+    assert (states(third), third.summary["night"]["lost_runs"]) == ({"unchanged": 3}, [])
+
+
+def test_giving_up_that_dies_anywhere_is_given_up_or_gone_on_with(
+    model_folder: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    work, before = tmp_path / "work", tmp_path / "before"
+    lake, steps = work / "lake", Steps(failing={"summarise": RunError("no")})
+    with pytest.raises(NightError):
+        nightly(lake, model_folder, corpus, steps).run(FIRST)
+    shutil.copytree(work, before)
+    for n in range(0, 50, 2):
+        shutil.rmtree(work)
+        shutil.copytree(before, work)
+        with killed_at(n) as seen:
+            nightly(lake, model_folder, corpus).abandon(FIRST)
+        if seen[-1:] == ["ended"]:
+            break
+        if n % 4:
+            nightly(lake, model_folder, corpus).abandon(FIRST)
+            assert [path for path in lake.rglob("*") if path.is_file()] == []
+        else:
+            assert states(nightly(lake, model_folder, corpus).run(SECOND)[0]) == {"new": 3}
+            assert keys(lake, "web-2026-11-01") == ids(*range(6)), f"killed after {seen[-1:]}"
+            assert verify(Lake(str(lake))) == []
+    assert n > 5
 
 
 def test_a_night_that_is_given_up_leaves_its_shards_to_the_next(

@@ -53,6 +53,22 @@ def test_a_night_far_off_is_found_and_the_others_are_not() -> None:
     assert not history(found)
 
 
+def test_nights_with_long_tails_are_expected_to_have_them() -> None:
+    """A night six spreads off is unlike normal ones; where other numbers' nights go as far, it is not."""
+
+    def alike(seed: int, draw: str) -> list[Nights]:
+        rng = np.random.default_rng(seed)
+        values = rng.standard_t(3, (20, 30)) / np.sqrt(3) if draw == "long" else rng.standard_normal((20, 30))
+        values[:, -1] = 0.0
+        values[0] = rng.standard_normal(30)
+        values[0, -1] = values[0, :-1].mean() + 6 * values[0, :-1].std()
+        return [nights(0.1 * each, error=0.001) for each in values]
+
+    watch = Watch(alpha=0.01, draws=399)
+    assert tonight(judged(*alike(0, "normal"), watch=watch)).verdict == UNLIKE
+    assert tonight(judged(*alike(0, "long"), watch=watch)).verdict == LIKE
+
+
 def test_scatter_between_nights_is_no_change_however_small_errors_within_them_are() -> None:
     values = noise(30, 4)
     found = judged(nights(values, error=1e-4))

@@ -41,6 +41,21 @@ def test_paule_mandel_solves_its_equation_and_is_zero_where_errors_explain_all()
     assert between(values + 100.0 * groups, errors, groups) == pytest.approx(between(values, errors, groups), rel=1e-6)
 
 
+def test_a_sure_night_after_unsure_ones_is_not_expected_as_surely() -> None:
+    """Their errors hide how far nights scatter: by the nights' count alone such a night is unlike them too often."""
+    rng = np.random.default_rng(3)
+    errors = np.r_[np.ones(12), 0.1]
+    p_values, plain = [], []
+    for _ in range(400):
+        values = rng.normal(0, 1, 13) + errors * rng.standard_normal(13)
+        level = level_of(values[:-1], errors[:-1])
+        found = expect(level, 0.1, float(values[-1]), 0.95)
+        p_values.append(found.p_value)
+        plain.append(2 * stats.t.sf(abs(values[-1] - level.mean) / found.spread, 11))
+    assert np.mean(np.array(p_values) <= 0.01) <= 0.02
+    assert np.mean(np.array(plain) <= 0.01) > 0.04
+
+
 def test_nights_that_never_varied_call_rounding_alike_and_anything_else_not() -> None:
     level = level_of(np.full(8, 0.25), np.zeros(8))
     assert expect(level, 0.0, 0.25 + 1e-15, 0.95).p_value > 0.99
@@ -78,7 +93,7 @@ def test_two_changes_are_found_where_they_are_and_none_elsewhere() -> None:
 
 
 def test_orders_that_are_as_surprising_count_whatever_the_unit_is() -> None:
-    """Two of nine nights are high, the last two: a 36th of the orders is the same, and as many with both at the start."""
+    """Two of nine nights are high, the last two: so it is in a 36th of all orders, and the first two in as many."""
     values = np.repeat([0.0, 1.0], [7, 2])
     found = [
         find_changes({"a": series(scale * values + shift, 0.0)}, alpha=0.5, draws=1999, n_places=9)[0].p_value
@@ -128,6 +143,21 @@ def test_a_clear_change_has_one_date_and_a_faint_one_many() -> None:
     assert faint.last - faint.first >= 5
     with pytest.raises(ValueError, match="needed on either side"):
         size_of(series(noise), 1, confidence=0.95)
+
+
+def test_a_size_that_was_barely_found_may_be_smaller_than_it_looks() -> None:
+    noise = np.random.default_rng(8).normal(0, 1, 30)
+    values = series(noise + np.repeat([0.0, 1.2], 15))
+    (found,) = find_changes({"a": values}, alpha=0.05, draws=499, n_places=30)
+    explained_K, squares = explained(values.values_T - values.values_T.mean(), np.ones(30))
+    assert 0 < found.least <= explained_K.max() / squares
+    share = float(explained_K[found.split - MIN_NIGHTS] / squares)
+    plain, barely = (size_of(values, found.split, confidence=0.95, least=least) for least in (0.0, 0.999 * share))
+    assert 0 <= barely.low < plain.low
+    assert (barely.high, barely.first, barely.last) == (plain.high, plain.first, plain.last)
+    clear = series(noise + np.repeat([0.0, 9.0], 15))
+    ends = [size_of(clear, 15, confidence=0.95, least=least).low for least in (0.0, found.least)]
+    assert ends[0] == pytest.approx(ends[1])
 
 
 def test_shares_are_compared_on_a_scale_that_gives_zero_an_error() -> None:

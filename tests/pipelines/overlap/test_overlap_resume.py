@@ -23,7 +23,7 @@ from operators.verify import verify
 from pipelines import units
 from pipelines.claims import MemoryClaims, StoredClaims
 from pipelines.overlap import match
-from pipelines.overlap.record import read_json
+from pipelines.overlap.record import drop_progress, read_json
 from pipelines.previous import ResumeError
 from pipelines.probe import ReaderDiesError
 from pipelines.score import RunError
@@ -278,6 +278,14 @@ def test_other_files_stop_it_and_are_named(world: overlaps.World, tmp_path: Path
         overlaps.run(world, tmp_path / "lake")
     assert f"corpus input: 1 file added: {world.corpus / 'd.txt'}" in str(error.value)
     assert f"benchmark input: 1 file changed: {world.benchmark}" in str(error.value)
+
+
+def test_a_record_that_was_killed_as_it_went_goes_whole(tmp_path: Path) -> None:
+    """Folders on a disk, too, of which the last object was gone."""
+    record = tmp_path / overlap_progress("quiz")
+    (record / "progress" / "run_id=benchmark").mkdir(parents=True)
+    drop_progress(Lake(str(tmp_path)), "quiz")
+    assert not record.parent.exists()
 
 
 def test_a_finished_overlap_is_not_done_again_and_not_replaced_unasked(
