@@ -44,7 +44,8 @@ echo {started}
 while read -r _; do :; done
 """.replace("{network}", NETWORK).replace("{started}", STARTED)
 
-# A container's first process: $1 its folder, $2 the lower layers, $3 its name. bash reaps what is left to it.
+# A container's first process: $1 its folder, $2 the lower layers, $3 its name, $4 a folder of this machine that it keeps
+# although it lies where a container has memory of its own. bash reaps what is left to it.
 _CONTAINER = """
 set -e
 mkdir -p "$1/upper" "$1/work" "$1/root"
@@ -54,6 +55,7 @@ mount --rbind /dev dev
 mount -t tmpfs -o size=8g tmpfs dev/shm
 mount -t tmpfs -o mode=1777 tmpfs tmp
 mount -t tmpfs tmpfs run
+if [ -n "$4" ]; then mkdir -p ".$4"; mount --bind "$4" ".$4"; mount -o remount,bind,ro ".$4"; fi
 mount -t proc proc proc
 hostname "$3"
 ip link set lo up
@@ -185,7 +187,7 @@ class World:
         lower = ":".join([*layers, "/"])
         process = _held(
             [*_enter(self.pid, "--mount", "--pid"), *_UNSHARE, "--uts", "bash", "-c", _CONTAINER, "bash"],
-            (str(folder), lower, name),
+            (str(folder), lower, name, _hidden(Path(sys.prefix))),
         )
         try:
             pid = _innermost(process)
@@ -235,6 +237,11 @@ def world(folder: Path, names: Sequence[str] = ()) -> Iterator[World]:
         yield World(_innermost(process), folder, addresses)
     finally:
         _end(process)
+
+
+def _hidden(place: Path) -> str:
+    """`place` where it lies in a folder of which a container has its own; else nothing."""
+    return str(place) if any(place.is_relative_to(own) for own in ("/tmp", "/run")) else ""
 
 
 def _enter(pid: int, *namespaces: str) -> list[str]:

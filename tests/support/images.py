@@ -283,7 +283,8 @@ def prepare_base(container: containers.Container, folder: Path) -> None:
     for place in (python.resolve(), site):
         for parent in place.parents:  # the image's user may read what the base image has
             inside = container.root / str(parent).lstrip("/")
-            inside.chmod(inside.stat().st_mode | 0o555)
+            if (mode := inside.stat().st_mode) & 0o555 != 0o555:
+                inside.chmod(mode | 0o555)
     container.write("/usr/local/sbin/apt-get", _APT_GET, 0o755)
     _link_code(site, folder / "code")
     _write_wheels(site, folder / "wheels")
