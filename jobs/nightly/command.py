@@ -98,8 +98,19 @@ def _show(nightly: Nightly, outcomes: Sequence[Outcome], fmt: str) -> None:
     for outcome in outcomes:
         if outcome.how == "already":
             _say(f"night {outcome.date} is done already; its summary:")
-        print(printable(book.lake.storage.read(book.path(outcome.date, "md")).decode()))
+        _show_markdown(printable(book.lake.storage.read(book.path(outcome.date, "md")).decode()))
         _say(f"summary: {book.lake.storage.uri(book.path(outcome.date, 'html'))}")
+
+
+def _show_markdown(text: str) -> None:
+    """Laid out on a terminal; elsewhere as it is, for what takes Markdown."""
+    if not sys.stdout.isatty():
+        print(text)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text, hyperlinks=False))
 
 
 def _preview(nightly: Nightly, day: date, fmt: str) -> None:

@@ -18,7 +18,7 @@ from harness import Arena
 from schemas import DOCUMENTS, REJECTS, TOKENS
 
 FAILING = FaultPlan(seed=5, slow_down=0.05, delay=0.05, drop=0.03, lose=0.03, cut=0.03, longest_delay=0.2)
-SMALL_CORPUS = 80_000  # bytes
+SMALL_CORPUS = 48_000  # bytes
 
 
 @pytest.fixture(scope="module")

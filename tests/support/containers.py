@@ -44,8 +44,8 @@ echo {started}
 while read -r _; do :; done
 """.replace("{network}", NETWORK).replace("{started}", STARTED)
 
-# A container's first process: $1 its folder, $2 the lower layers, $3 its name, $4 a folder of this machine that it keeps
-# although it lies where a container has memory of its own. bash reaps what is left to it.
+# A container's first process: $1 its folder, $2 the lower layers, $3 its name, $4 a folder of this machine that it
+# keeps though it lies where a container has memory of its own. bash reaps what is left to it.
 _CONTAINER = """
 set -e
 mkdir -p "$1/upper" "$1/work" "$1/root"
