@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +61,7 @@ _SHARED = contextlib.ExitStack()  # of this process: the cluster that `shared_cl
 @pytest.fixture
 def shared_cluster() -> None:
     """A Ray cluster of three logical cores, which a run with the Ray engine joins by itself: to start one takes longer
-    than such a run. It is left running for the next test of this process."""
+    than such a run. It is left running for the next test that asks for it, which follows: these tests come first."""
     import ray
 
     if not ray.is_initialized():
@@ -80,6 +79,18 @@ def own_cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not _shares_a_cluster(item))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if not _shares_a_cluster(item):
+        _SHARED.close()  # even idle it takes a tenth of a core
+
+
 def pytest_sessionfinish() -> None:
-    if "ray" in sys.modules:
-        _SHARED.close()
+    _SHARED.close()
+
+
+def _shares_a_cluster(item: pytest.Item) -> bool:
+    return "shared_cluster" in getattr(item, "fixturenames", ())
