@@ -3,8 +3,9 @@
 No container engine and no Kubernetes is needed: tests/support/containers.py makes containers of Linux namespaces, and
 tests/support/images.py carries out the Dockerfile in one. Real are the user, paths, commands, flags, ports, host names,
 secrets as files or variables, job files, three Ray nodes with token authentication and the S3 server. Replaced are the
-base image, apt-get and the package index (see images.py), what the engines themselves do (tests/support/as_written.py),
-GPUs, which Ray only counts here, and the sizes: a node has one processor, the model is tiny, no kernel is compiled.
+base image, apt-get and the package index (tests/support/base_image.py), what the engines themselves do
+(tests/support/as_written.py), GPUs, which Ray only counts here, and the sizes: a node has one processor, the model is
+tiny, no kernel is compiled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import as_written
+import base_image
 import containers
 import images
 import pytest
@@ -76,7 +78,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[containers.World]:
-    if reason := containers.missing() or images.missing(DOCKERFILE):
+    if reason := containers.missing() or base_image.missing(DOCKERFILE):
         pytest.skip(reason)
     with containers.world(tmp_path_factory.mktemp("world"), ("s3", "head", "worker", "gpu")) as made:
         yield made
@@ -84,7 +86,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[containers.World
 
 @pytest.fixture(scope="module")
 def base(world: containers.World, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return images.base(world, tmp_path_factory.mktemp("base") / "files")
+    return base_image.layer(world, tmp_path_factory.mktemp("base") / "files")
 
 
 @pytest.fixture(scope="module")
@@ -244,12 +246,14 @@ def test_the_head_lets_its_driver_end(world: containers.World, image: images.Ima
 
 
 def test_clusters_run_their_jobs(nodes: Nodes) -> None:
-    """One after the other on the same nodes: `docker compose run score`, the RayJob and the RayCronJob."""
+    """At the same time, on the same nodes, in one lake: `docker compose run score`, the RayJob and the RayCronJob."""
     compose = nodes.image.argv(nodes.services["score"]["command"])
-    for argv in (compose, _submitter("rayjob.yaml"), _submitter("raycronjob.yaml")):
-        done = nodes.head.run(argv, **nodes.settings())
-        assert done.returncode == 0, (argv, done.stdout)
-        assert SECRET not in done.stdout
+    commands = (compose, _submitter("rayjob.yaml"), _submitter("raycronjob.yaml"))
+    started = [nodes.head.start(argv, **nodes.settings()) for argv in commands]
+    for process in started:
+        output, _ = process.communicate(timeout=2 * PATIENCE)
+        assert process.returncode == 0, (process.args, output)
+        assert SECRET not in output
     (summary,) = (nodes.s3.root / "data/assay/lake/nights/web").glob("????-??-??.json")
     for run_id in ("first", "membership", f"web-{summary.stem}"):
         row = nodes.run_row(run_id)

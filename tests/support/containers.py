@@ -45,7 +45,8 @@ while read -r _; do :; done
 """.replace("{network}", NETWORK).replace("{started}", STARTED)
 
 # A container's first process: $1 its folder, $2 the lower layers, $3 its name, $4 a folder of this machine that it
-# keeps though it lies where a container has memory of its own. bash reaps what is left to it.
+# keeps though it lies where a container has memory of its own. Nothing answers where names are asked for, so that who
+# asks for an unknown one hears so at once and not after ten seconds. bash reaps what is left to it.
 _CONTAINER = """
 set -e
 mkdir -p "$1/upper" "$1/work" "$1/root"
@@ -58,6 +59,8 @@ mount -t tmpfs tmpfs run
 if [ -n "$4" ]; then mkdir -p ".$4"; mount --bind "$4" ".$4"; mount -o remount,bind,ro ".$4"; fi
 mount -t proc proc proc
 hostname "$3"
+rm -f etc/resolv.conf
+echo nameserver 127.0.0.1 > etc/resolv.conf
 ip link set lo up
 echo {started}
 exec chroot . /bin/bash -c 'while read -r _; do :; done'
@@ -208,20 +211,18 @@ class World:
 
     def _connect(self, container: Container, number: int) -> None:
         here, there = f"world{number}", f"inside{number}"
-        outside = _enter(self.pid, "--net")
-        for line in (
-            f"ip link add {here} type veth peer name {there}",
-            f"ip link set {here} master bridge up",
-            f"ip link set {there} netns {container.pid}",
-        ):
-            subprocess.run([*outside, *line.split()], check=True)
-        inside = _enter(container.pid, "--net")
-        for line in (
-            f"ip addr add {self._address(container.name, number)}/24 dev {there}",
-            f"ip link set {there} up",
-            f"ip route add default via {NETWORK}.1",
-        ):
-            subprocess.run([*inside, *line.split()], check=True)
+        _ip(
+            self.pid,
+            f"link add {here} type veth peer name {there}",
+            f"link set {here} master bridge up",
+            f"link set {there} netns {container.pid}",
+        )
+        _ip(
+            container.pid,
+            f"addr add {self._address(container.name, number)}/24 dev {there}",
+            f"link set {there} up",
+            f"route add default via {NETWORK}.1",
+        )
 
 
 @contextmanager
@@ -246,6 +247,12 @@ def _hidden(place: Path) -> str:
 
 def _enter(pid: int, *namespaces: str) -> list[str]:
     return ["nsenter", f"--target={pid}", *namespaces]
+
+
+def _ip(pid: int, *lines: str) -> None:
+    """Carry out commands of `ip` in the network that a process has."""
+    batch = [*_enter(pid, "--net"), "ip", "-batch", "-"]
+    subprocess.run(batch, input="\n".join(lines), text=True, check=True)
 
 
 def _held(argv: Sequence[str], arguments: Sequence[str]) -> subprocess.Popen[str]:

@@ -1,15 +1,11 @@
 """Builds a Dockerfile in containers of tests/support/containers.py: each instruction is carried out, none is skipped.
 
-base = images.base(world, tmp_path / "base")
+base = base_image.layer(world, tmp_path / "base")
 image = images.build(world, base, Path("infra/docker/Dockerfile"), context=root, folder=tmp_path)
 with world.container("assay", image.layers) as container:
-    image.run(container, ["--help"])
+    container.run(image.argv(["--help"]), **image.settings())
 
-What a machine without network lacks is replaced, and only that:
-- FROM: the base image is this machine's own file system, with the Python that runs the tests as `python`;
-- apt-get: notes what it is asked to install, and fails unless this machine has a package of that name;
-- the package index: wheels of every distribution installed here with its real name, version, requirements and commands,
-  whose code is this environment's own. pip resolves, checks constraints and installs as it would from an index.
+What a machine without network lacks is replaced, and only that: tests/support/base_image.py.
 """
 
 from __future__ import annotations
@@ -21,34 +17,17 @@ import shlex
 import shutil
 import string
 import subprocess
-import sys
-import sysconfig
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import base_image
 import containers
 import pathspec
 from dockerfile_parse import DockerfileParser
 
-OURS = "corpus-assay"
-WHEELS, CODE, APT = "/stand-in/wheels", "/stand-in/code", "/stand-in/apt"
-OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS, "PIP_CONFIG_FILE": os.devnull}
-BASE_PATH = f"{Path(sys.base_prefix, 'bin')}:{containers.PATH}"
-_APT_GET = f"""#!/bin/sh
-case "$1" in
-update) exit 0 ;;
-install) shift ;;
-*) echo "apt-get $1 is not expected here" >&2; exit 100 ;;
-esac
-for word in "$@"; do
-    case "$word" in -*) ;; *) dpkg-query --show "$word" >> {APT} || exit 100 ;; esac
-done
-"""
 _TAR = ("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner")  # an overlay keeps what is deleted in attributes
 _MOUNT = re.compile(r"--mount=type=cache,target=(\S+)\s+")
 
@@ -67,7 +46,7 @@ class Stage:
 
     @property
     def variables(self) -> dict[str, str]:
-        return {"PATH": BASE_PATH, **self.arguments, **self.environment}
+        return {"PATH": base_image.PATH, **self.arguments, **self.environment}
 
     def expand(self, text: str) -> str:
         return string.Template(text).substitute(self.variables)
@@ -131,7 +110,7 @@ class Build:
 
     def _from(self, value: str) -> None:
         image, name = re.fullmatch(r"(\S+)(?:\s+[Aa][Ss]\s+(\S+))?", value).groups()  # type: ignore[union-attr]
-        check_base(string.Template(image).substitute(self.defaults))
+        base_image.check(string.Template(image).substitute(self.defaults))
         container = self.open.enter_context(self.world.container(name or "stage", (self.base,)))
         self.stage = Stage(container, environment={"HOME": "/root"})
         self.stages[name or str(len(self.stages))] = self.stage
@@ -184,17 +163,13 @@ class Build:
         if value.startswith(("--", "[")):
             raise ValueError(f"RUN {value}: this form is not known to this builder")
         done = stage.container.run(
-            ["/bin/sh", "-c", value], user=stage.user, environment={**stage.variables, **OFFLINE}, cwd=stage.workdir
+            ["/bin/sh", "-c", value],
+            user=stage.user,
+            environment={**stage.variables, **base_image.OFFLINE},
+            cwd=stage.workdir,
         )
         if done.returncode:
             raise RuntimeError(f"RUN {value}\nended with {done.returncode}:\n{done.stdout}")
-
-
-def base(world: containers.World, folder: Path) -> str:
-    """A layer that makes of this machine's root what the base image has, for `build`; `folder` is for its files."""
-    with world.container("base") as container:
-        prepare_base(container, folder)
-    return container.layer
 
 
 def build(
@@ -218,10 +193,10 @@ def build(
             if step["instruction"] != "COMMENT":
                 build.carry_out(step["instruction"], step["value"])
         last = build.current
-        asked = last.container.root / APT.lstrip("/")
+        asked = last.container.root / base_image.ASKED.lstrip("/")
         installed = tuple(line.split()[0] for line in asked.read_text().splitlines()) if asked.exists() else ()
     return Image(
-        (last.container.layer, base), {"PATH": BASE_PATH, **last.environment}, last.user or "0:0",
+        (last.container.layer, base), {"PATH": base_image.PATH, **last.environment}, last.user or "0:0",
         last.workdir, last.entrypoint, last.command, installed,
     )  # fmt: skip
 
@@ -255,69 +230,6 @@ def copy_context(context: Path, target: Path) -> Path:
 
     shutil.copytree(context, target, ignore=left_out)
     return target
-
-
-def missing(dockerfile: Path) -> str | None:
-    """Why this machine cannot stand for the base image of `dockerfile`, or None: tests skip with it."""
-    wanted = re.search(r"^ARG BASE=python:(\d+\.\d+)\.", dockerfile.read_text(encoding="utf-8"), re.MULTILINE)
-    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if wanted is not None and wanted[1] != ours:
-        return f"the image has Python {wanted[1]}, the tests run under {ours}"
-    if not Path(sys.base_prefix, "bin", "pip").exists():
-        return f"the Python in {sys.base_prefix} has no pip"
-    absent = [tool for tool in ("dpkg-query", "g++", "tar", "useradd", "wget") if shutil.which(tool) is None]
-    return f"the base image stands on this machine, which lacks {', '.join(absent)}" if absent else None
-
-
-def check_base(name: str) -> None:
-    """The base that is named must have the Python that stands for it here."""
-    ours = f"python:{sys.version_info.major}.{sys.version_info.minor}."
-    if not name.startswith(ours):
-        raise ValueError(f"{name}: the tests run under {ours.rstrip('.')}, which must be the image's Python")
-
-
-def prepare_base(container: containers.Container, folder: Path) -> None:
-    """Make of this machine's root what the base image has, and put stand-ins of apt-get and the package index there."""
-    python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-    site = Path(sysconfig.get_paths()["purelib"])
-    for place in (python.resolve(), site):
-        for parent in place.parents:  # the image's user may read what the base image has
-            inside = container.root / str(parent).lstrip("/")
-            if (mode := inside.stat().st_mode) & 0o555 != 0o555:
-                inside.chmod(mode | 0o555)
-    container.write("/usr/local/sbin/apt-get", _APT_GET, 0o755)
-    _link_code(site, folder / "code")
-    _write_wheels(site, folder / "wheels")
-    container.add(folder / "code", CODE)
-    container.add(folder / "wheels", WHEELS)
-
-
-def _link_code(site: Path, target: Path) -> None:
-    """Every module of `site`, and nothing that says which distribution it is of."""
-    target.mkdir(parents=True)
-    for path in site.iterdir():
-        hidden = path.name.startswith(("__editable__", "pip", "__pycache__"))
-        if not hidden and path.suffix not in (".dist-info", ".pth"):
-            (target / path.name).symlink_to(path)
-
-
-def _write_wheels(site: Path, target: Path) -> None:
-    target.mkdir(parents=True)
-    for found in metadata.distributions(path=[str(site)]):
-        name = re.sub(r"[-_.]+", "_", found.metadata["Name"])
-        if name.replace("_", "-").lower() == OURS:
-            continue
-        info = f"{name}-{found.version}.dist-info"
-        files = {
-            f"{info}/METADATA": found.read_text("METADATA") or "",
-            f"{info}/entry_points.txt": found.read_text("entry_points.txt") or "",
-            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-            f"stand_in_{name}.pth": f"{CODE}\n",
-        }
-        files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
-        with zipfile.ZipFile(target / f"{name}-{found.version}-py3-none-any.whl", "w") as wheel:
-            for path, text in files.items():
-                wheel.writestr(path, text)
 
 
 def _home(container: containers.Container, user: str) -> str:
