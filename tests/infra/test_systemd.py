@@ -40,6 +40,14 @@ def test_the_service_is_confined() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_service_keeps_the_gpu() -> None:
+    """A list of devices that are allowed, also one that another setting implies, forbids all others."""
+    lists = {"PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock"}
+    assert not lists & set(SERVICE["Service"])
+    (prepared,) = SERVICE["Service"]["ExecStartPre"]
+    assert prepared.startswith("-+"), "with root's rights, and where there is no such command, without it"
+
+
 def test_the_service_runs_a_job_file_of_this_repository() -> None:
     assay, verb, job = shlex.split(SERVICE["Service"]["ExecStart"][0])
     assert (assay, verb) == ("/opt/assay/bin/assay", "nightly")
@@ -51,8 +59,8 @@ def test_stopping_gives_it_time_and_failing_brings_it_back() -> None:
     assert service["KillSignal"] == ["SIGTERM"]
     assert service["TimeoutStopSec"] == ["5min"]
     assert service["Restart"] == ["on-failure"]
-    # 4: another night holds the lock. 2 and 3: trying again changes nothing.
-    assert service["SuccessExitStatus"] == ["4"]
+    # 4: another night holds the lock. 130: it was stopped. 2 and 3: trying again changes nothing.
+    assert service["SuccessExitStatus"] == ["4 130"]
     assert service["RestartPreventExitStatus"] == ["2 3"]
 
 
