@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
 from jobs.errors import printable
 from jobs.job_file.read import JobFile, examine, raise_faults, read_job_file
 from jobs.job_file.verbs import NIGHTLY, SCORE, has_dry_run
@@ -38,7 +35,7 @@ def run_check(path: Path, settings: Sequence[str], *, offline: bool, plan: bool)
         raise ConfigError(_NO_SETTINGS)
     found = [] if offline else world_faults(examined)
     hint = [] if examined.faults or not found else [_HINT]
-    raise_faults(path, [*examined.faults, *found, *hint])
+    raise_faults(path, [*examined.faults, *_unsendable(examined.job), *found, *hint])
     if examined.job is None:
         raise AssertionError(f"{path}: no job and no fault")
     if plan:
@@ -48,6 +45,15 @@ def run_check(path: Path, settings: Sequence[str], *, offline: bool, plan: bool)
     seen = unseen if offline else f"file, {looked_at(examined.job)}"
     print(printable(f"{path}: sound ({seen})"))
     print(f"  {command(examined.job)}")
+
+
+def _unsendable(job: JobFile | None) -> list[str]:
+    """Of a file that says which cluster it is for: the local paths that mean nothing there."""
+    if job is None or job.submit.address is None:
+        return []
+    from jobs.submission.paths import local_files
+
+    return local_files(job)[1]
 
 
 def print_job(job: JobFile, *, elsewhere: bool = False) -> None:
@@ -66,7 +72,7 @@ def print_job(job: JobFile, *, elsewhere: bool = False) -> None:
             raise ConfigError(wrong)
         print(said, end="")
     else:
-        Console(soft_wrap=True).print(escape(command(job)))
+        print(command(job))
 
 
 def command(job: JobFile) -> str:

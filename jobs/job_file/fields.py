@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -120,9 +122,11 @@ def _converted(kind: type, text: str) -> Any:
     if kind is bool:
         return _TRUTH.get(str(text).lower())
     number = typed(Plain(text))
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if isinstance(number, bool) or not isinstance(number, int if kind is int else int | float):
         return None
-    return None if kind is int and not isinstance(number, int) else kind(number)
+    with contextlib.suppress(OverflowError):  # no float is as large as some integers
+        return kind(number) if math.isfinite(number) else None
+    return None
 
 
 def _in_range(field: Field, value: float) -> bool:

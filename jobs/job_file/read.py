@@ -17,7 +17,17 @@ from jobs.job_file.document import Plain, is_null, parse, read_text
 from jobs.job_file.fields import missing, nearest, typed_fields, under_names
 from jobs.job_file.scoring import score_faults
 from jobs.job_file.sections import read_section
-from jobs.job_file.verbs import NIGHTLY, SCORE, Verb, fields_of, job_verbs, known_verbs, refusal
+from jobs.job_file.verbs import (
+    NIGHTLY,
+    NOT_OF_A_NIGHT,
+    OF_ONE_RUN,
+    SCORE,
+    Verb,
+    fields_of,
+    job_verbs,
+    known_verbs,
+    refusal,
+)
 from pipelines.config import ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +36,6 @@ if TYPE_CHECKING:
 
 SECTIONS = ("submit", "nightly")
 MOST_LINES, LONGEST = 200, 1000  # of a message: lines, and characters of each
-_NOT_OF_A_NIGHT = ("base_run", "transform", "copies")
 
 
 @dataclass(frozen=True)
@@ -51,23 +60,25 @@ class JobFile:
         Raises:
             ConfigError: no job of scoring, no section `nightly`, or it scores a transformed run.
         """
-        faults = [f"{name}: has no place in a nightly job" for name in _NOT_OF_A_NIGHT if name in self.fields]
+        faults = [f"{name}: has no place in a nightly job" for name in NOT_OF_A_NIGHT if name in self.fields]
         if self.verb not in (SCORE, NIGHTLY):
             faults.append(f"verb: it is {self.name}; every night is scored: score or nightly")
         if self.nightly is None:
             faults.append("nightly: is needed: at least `nightly: {name: ...}`")
         raise_faults(self.path, faults)
-        return {name: value for name, value in self.fields.items() if name not in ("run_id", "overwrite")}
+        return {name: value for name, value in self.fields.items() if name not in OF_ONE_RUN}
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What a file says, sound or not. `job`: None where it has a fault; `fields`: those without one."""
+    """What a file says, sound or not. `job`: None where it has a fault; `fields`: those without one; `submit`: None
+    where that section has one."""
 
     path: Path
     verb: Verb | None
     fields: dict[str, Any]
     faults: list[str]
+    submit: SubmitOptions | None
     job: JobFile | None
 
 
@@ -112,7 +123,7 @@ def examine(path: str | Path, settings: Sequence[str] = ()) -> Examined:
     job = None
     if read.verb is not None and not read.faults:
         job = JobFile(Path(path), read.verb, fields, submit, nightly)
-    return Examined(Path(path), read.verb, fields, read.faults, job)
+    return Examined(Path(path), read.verb, fields, read.faults, submit, job)
 
 
 def read_fields(path: str | Path, verb: Verb) -> dict[str, Any]:
@@ -175,9 +186,12 @@ def _set(given: dict[str, Any], setting: str, faults: list[str]) -> None:
     value = Plain("") if value is None else value
     if not dot:
         given[section] = value
-    else:
-        there = given.get(section)
-        given[section] = {**(there if isinstance(there, dict) else {}), below: value}
+        return
+    there = given.get(section)
+    if there is None or is_null(there):
+        given[section] = {below: value}
+    elif isinstance(there, dict):  # else it is a fault, which stays one
+        given[section] = {key: was for key, was in there.items() if key.replace("-", "_") != below} | {below: value}
 
 
 def _verb(value: Any, has_nights: bool, faults: list[str]) -> Verb | None:

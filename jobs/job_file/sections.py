@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from jobs.job_file.document import is_null, typed
 from jobs.job_file.fields import credential_faults, nearest, under_names
+
+_Path = tuple[str | int, ...]
+
+# What pydantic calls by the names of Python's types.
+_EXPECTED = {"tuple_type": "a list", "dict_type": "names and their values", "model_type": "fields of its own"}
 
 
 def read_section(name: str, value: Any, faults: list[str]) -> Any:
@@ -25,11 +30,12 @@ def read_section(name: str, value: Any, faults: list[str]) -> Any:
     try:
         return model.model_validate(_text(given))
     except ValidationError as error:
-        # What is to be a number whatever the text could be, such as a choice of numbers.
-        try:
-            return model.model_validate(typed(given))
-        except ValidationError:
-            faults += [_fault(name, model, fault) for fault in error.errors(include_input=False, include_url=False)]
+        places = {fault["loc"] for fault in error.errors(include_input=False, include_url=False)}
+    # What pydantic makes nothing of as text, such as 1e9 bytes, is given to it as JSON would have it.
+    try:
+        return model.model_validate(_text(given, {place[:n] for place in places for n in range(len(place) + 1)}))
+    except ValidationError as error:
+        faults += [_fault(name, model, fault) for fault in error.errors(include_input=False, include_url=False)]
     return None
 
 
@@ -47,12 +53,15 @@ def _example(name: str) -> str:
     return {"submit": "address: http://head:8265", "nightly": "name: web"}[name]
 
 
-def _text(value: Any) -> Any:
-    """Every value as its text, which the options turn into what they want: `version: 1.10` stays `1.10`."""
+def _text(value: Any, but: Collection[_Path] = (), path: _Path = ()) -> Any:
+    """Every value as its text, which the options turn into what they want: `version: 1.10` stays `1.10`. `but`: where
+    values are typed instead."""
     if isinstance(value, dict):
-        return {key: _text(below) for key, below in value.items()}
+        return {key: _text(below, but, (*path, key)) for key, below in value.items()}
     if isinstance(value, list):
-        return [_text(below) for below in value]
+        return [_text(below, but, (*path, place)) for place, below in enumerate(value)]
+    if path in but:
+        return typed(value)
     return None if is_null(value) else str(value)
 
 
@@ -64,6 +73,8 @@ def _fault(section: str, model: type[BaseModel], fault: Any) -> str:
         return f"{place}: is not a field of {where}{nearest(str(last), _names(model, above))}"
     if fault["type"] == "missing":
         return f"{place}: is needed"
+    if fault["type"] in _EXPECTED:
+        return f"{place}: expected {_EXPECTED[fault['type']]}"
     return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
 
 

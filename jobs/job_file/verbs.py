@@ -31,7 +31,8 @@ _NO_JOBS: dict[str, str] = {
     "job": "it is about jobs that are submitted already",
 }  # fmt: skip
 _OF_THE_COMMAND = frozenset({"config", "dry_run", "help"})  # not of the job
-_NOT_OF_A_NIGHT = frozenset({"run_id", "overwrite", "base_run", "transform", "copies"})
+OF_ONE_RUN = ("run_id", "overwrite")  # every night has runs of its own
+NOT_OF_A_NIGHT = ("base_run", "transform", "copies")
 _MORE_INPUTS = (SCORE, "inputs")  # the same as its option `input`
 
 
@@ -74,7 +75,8 @@ def fields_of(verb: Verb) -> dict[str, Field]:
         KeyError: no such verb.
     """
     if verb == NIGHTLY:
-        return {name: field for name, field in fields_of(SCORE).items() if name not in _NOT_OF_A_NIGHT}
+        left_out = {*OF_ONE_RUN, *NOT_OF_A_NIGHT}
+        return {name: field for name, field in fields_of(SCORE).items() if name not in left_out}
     found = (_field(*parameter) for parameter in _parameters(_commands()[verb]))
     return {
         field.name: field for field in found if field.name not in _OF_THE_COMMAND and (verb, field.name) != _MORE_INPUTS

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from jobs.job_file.read import Examined, JobFile
 from jobs.job_file.verbs import NIGHTLY, SCORE, Field, fields_of, has_dry_run
 from jobs.job_file.words import words
 from pipelines.config import ConfigError, read_storage_options
+from pipelines.logs import FORMAT_VARIABLE, configure_logs
 from pipelines.secrets import take
 
 if TYPE_CHECKING:
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
 def world_faults(examined: Examined) -> list[str]:
     """One line a fault; empty where the job can start."""
     fields, job = examined.fields, examined.job
-    if job is not None and job.submit.secrets:
-        missing = _of(lambda: take(job.submit.secrets))
-        if missing and job.submit.address is None:  # another cluster's secrets need not be here
+    submit = examined.submit
+    if submit is not None:
+        missing = _of(lambda: take(submit.secrets))
+        if missing and submit.address is None:  # another cluster's secrets need not be here
             return missing
     if examined.verb in (SCORE, NIGHTLY):
         return _parts(fields) if job is None else _of(lambda: make_plans(job))
@@ -83,13 +86,25 @@ def captured(line: Sequence[str]) -> tuple[int, str, str]:
 
     out, err = io.StringIO(), io.StringIO()
     code = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _errors_as_text():
         try:
             app(args=list(line), prog_name="assay")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
     said = [text.removeprefix("error: ").removeprefix("       ") for text in err.getvalue().splitlines()]
     return code, out.getvalue(), "\n".join(said)
+
+
+@contextlib.contextmanager
+def _errors_as_text() -> Iterator[None]:
+    """Also where the log is of JSON lines: what they say is read here, and said again in one."""
+    chosen = os.environ.pop(FORMAT_VARIABLE, None)
+    try:
+        yield
+    finally:
+        if chosen is not None:
+            os.environ[FORMAT_VARIABLE] = chosen
+            configure_logs()
 
 
 def _of(step: Callable[[], Any]) -> list[str]:
@@ -109,11 +124,7 @@ def _parts(fields: Mapping[str, Any]) -> list[str]:
     from operators.model_places import is_uri
     from operators.shards import list_shards
 
-    faults: list[str] = []
-    options = fields.get("storage_options")
-    if isinstance(options, str):
-        faults += _of(lambda: read_storage_options(str(options)))
-        options = None if faults else read_storage_options(options)
+    options, faults = _options(fields)
     if fields.get("input") and not faults:
         inputs = [fields["input"]] if isinstance(fields["input"], str) else fields["input"]
         how = fields.get("format") or "auto"
@@ -123,6 +134,17 @@ def _parts(fields: Mapping[str, Any]) -> list[str]:
     if fields.get("lake"):
         faults += _of(lambda: Lake(fields["lake"], options))
     return faults
+
+
+def _options(fields: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
+    """The storage options of a job, and what is wrong with them."""
+    given = fields.get("storage_options")
+    if not isinstance(given, str):
+        return given, []
+    try:
+        return read_storage_options(given), []
+    except ConfigError as error:
+        return None, str(error).splitlines()
 
 
 def _check_model(model: str, revision: str | None, options: Mapping[str, Any] | None) -> None:
@@ -140,17 +162,15 @@ def _check_model(model: str, revision: str | None, options: Mapping[str, Any] | 
 
 def _lake_faults(verb: Sequence[str], fields: Mapping[str, Any]) -> list[str]:
     """Whether the lake that a verb reads is there, and the runs that it names: each of them that is not."""
-    from jobs.query import check_lake, check_run, read_options
+    from jobs.query import check_lake, check_run
 
     known = fields_of(tuple(verb)) if verb else {}
     reads = "lake" in known and known["lake"].flag is None and not fields.get("input")
     if not reads or "lake" not in fields:
         return []
-    options = fields.get("storage_options")
-    if isinstance(options, str):
-        if _of(lambda: read_options(str(options))):
-            return []  # said where the input is looked at
-        options = read_options(options)
+    options, unread = _options(fields)
+    if unread:
+        return []  # said where the input is looked at
     faults = _of(lambda: check_lake(fields["lake"], options))
     runs = (run for name, value in fields.items() for run in _runs(known[name], value))
     return faults or [

@@ -29,7 +29,11 @@ _CLUSTER_ANSWER = 4.5  # seconds in all, of a cluster's own address
 _PATIENCE = (10.0, 60.0)
 _UPLOAD_PATIENCE = (10.0, 600.0)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_LOGGERS = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job", "ray._private.runtime_env.packaging")
+_LOGGERS = (  # of Ray's client: they set their own level to INFO
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 
 
 T = TypeVar("T")
@@ -86,6 +90,17 @@ class Job:
         return self.state in ("STOPPED", "SUCCEEDED", "FAILED")
 
     @property
+    def signal(self) -> int | None:
+        """The signal that ended its driver: 128 + n as the shell tells that Ray starts it with, -n as Ray does."""
+        code = self.exit_code or 0
+        return -code if code < 0 else code - 128 if 128 < code <= 192 else None
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether it was stopped, or ended by a signal of another's."""
+        return self.state == "STOPPED" or self.signal is not None
+
+    @property
     def verdict(self) -> int:
         """The exit code of a command that waited for it: the job's own; 130 where it was stopped, as Ctrl-C has it; 1
         where it never started; 128 + n where signal n ended it."""
@@ -93,7 +108,7 @@ class Job:
             return 130
         if self.exit_code is None:
             return 0 if self.state == "SUCCEEDED" else 1
-        return self.exit_code if self.exit_code >= 0 else 128 - self.exit_code
+        return self.exit_code if self.signal is None else 128 + self.signal
 
 
 def choose_address(given: str | None, of_file: str | None = None) -> str:
@@ -117,7 +132,7 @@ def connect(address: str) -> JobSubmissionClient:
     Raises:
         ConfigError: none answers there within 10 s, or it wants a token, or the address is of another kind.
     """
-    for name in _LOGGERS:  # they tell of each step
+    for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     shown = f"--address {address}"
     if "://" in address and not re.match(r"https?://", address):  # Ray would import a module of the scheme's name

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from jobs.job_file import JobFile
+from jobs.job_file.verbs import Verb
 from operators.storage.credentials import secret_names
 
 LARGEST = 16 << 20  # bytes of a file that goes along; Ray keeps what is uploaded in the head's memory
@@ -26,7 +27,8 @@ SETTINGS = frozenset({"storage_options"})
 TABLES = frozenset({"errors", "matrix", "caps", "file"})
 STORED = frozenset({"input", "lake", "output", "figure", "heatmap", "corpora", "detector", "folder"})
 HUB_OR_STORED = frozenset({"model", "tokenizer"})
-_STORED_BY_VERB = {("overlap",): frozenset({"benchmark", "corpus"}), ("detector", "train"): frozenset({"output"})}
+# Of other verbs these are names of runs.
+_STORED_BY_VERB: dict[Verb, frozenset[str]] = {("overlap",): frozenset({"benchmark", "corpus"})}
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ Nothing is sent before the file is sound and the cluster has answered.
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +14,13 @@ from ray.job_submission import JobSubmissionClient
 from jobs.errors import exit_code, printable
 from jobs.job_file import JobFile, read_job_file
 from jobs.job_file.read import raise_faults
-from jobs.submission.client import (
-    Job,
-    SubmissionError,
-    asking,
-    check_id,
-    choose_address,
-    connect,
-    job_of,
-    jobs_of,
-)
-from jobs.submission.follow import follow
+from jobs.submission.client import Job, SubmissionError, asking, check_id, choose_address, connect, jobs_of
+from jobs.submission.follow import follow_to_end, say
 from jobs.submission.paths import LocalFile, local_files
 from jobs.submission.request import Request
 from jobs.submission.staging import Staged, staged
 from operators.storage.remote import redact
 from pipelines.config import ConfigError
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,7 @@ def run_submit(path: Path, address: str | None, submission_id: str | None, *, fo
     address = choose_address(address, checked.job.submit.address)
     client = connect(address)
     with staged(checked.job, checked.files) as folder:
-        job_id = send(client, checked.request, folder, submission_id)
+        job_id = send(client, checked.request, folder, submission_id, address)
     say(f"submitted {job_id}: assay {checked.job.name} ({_size(checked, folder)})")
     if not follow_it:
         say(f"  assay job logs {job_id} --follow --address {address}")
@@ -85,15 +72,15 @@ def check(path: Path) -> Checked:
     return Checked(job, files, Request.of(job))
 
 
-def send(client: JobSubmissionClient, request: Request, folder: Staged, submission_id: str | None) -> str:
-    """Upload and submit; the job's id.
+def send(client: JobSubmissionClient, request: Request, folder: Staged, submission_id: str | None, address: str) -> str:
+    """Upload and submit; the job's id. `address`: the client's, for the commands that a refusal names.
 
     Raises:
         ConfigError: the same job is under way, or the id is taken.
         SubmissionError: the job server failed.
     """
     jobs = jobs_of(client)
-    _refuse_second(request, jobs)
+    _refuse_second(request, jobs, address)
     job_id = submission_id or request.next_id(jobs)
     try:
         with asking("submitting"):
@@ -108,28 +95,10 @@ def send(client: JobSubmissionClient, request: Request, folder: Staged, submissi
             )
     except SubmissionError:
         jobs = jobs_of(client)
-        _refuse_second(request, jobs)  # another one was faster
+        _refuse_second(request, jobs, address)  # another one was faster
         if any(job.id == job_id for job in jobs):
             raise ConfigError(f"--submission-id: a job {job_id!r} is there already; give another, or none") from None
         raise
-
-
-def follow_to_end(client: JobSubmissionClient, job_id: str, address: str) -> int:
-    """Show a job's log until it is over; its exit code, or 130 where Ctrl-C ended the looking on."""
-    try:
-        job = follow(client, job_id)
-    except KeyboardInterrupt:
-        say(f"job {job_id} goes on; to stop it: assay job stop {job_id} --address {address}")
-        return INTERRUPTED
-    say(ended(job))
-    return job.verdict
-
-
-def ended(job: Job) -> str:
-    """How a job ended, in a line, and of one that never started why."""
-    code = "" if job.exit_code is None else f" with exit code {job.exit_code}"
-    why = f": {job.message.strip()}" if job.state == "FAILED" and job.exit_code is None and job.message else ""
-    return f"job {job.id} {job.state.lower()}{code}{why}"
 
 
 def show_plan(checked: Checked, address: str | None) -> None:
@@ -156,24 +125,12 @@ def show_plan(checked: Checked, address: str | None) -> None:
         say(f"not told from here, where the job will not run: {error}")
 
 
-def wait_for_end(client: JobSubmissionClient, job_id: str, seconds: float) -> Job:
-    """The job when it is over, or after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not (job := job_of(client, job_id)).is_over and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return job
-
-
-def say(text: str) -> None:
-    """To standard error: standard output is the job's own log."""
-    print(printable(redact(text)), file=sys.stderr, flush=True)
-
-
-def _refuse_second(request: Request, jobs: Sequence[Job]) -> None:
+def _refuse_second(request: Request, jobs: Sequence[Job], address: str) -> None:
     if other := request.under_way(jobs):
         raise ConfigError(
-            f"job {other.id} does the same and is {other.state.lower()}: `assay job logs {other.id} --follow` shows "
-            f"it, `assay job stop {other.id}` ends it"
+            f"job {other.id} does the same and is {other.state.lower()}\n"
+            f"to look on: assay job logs {other.id} --follow --address {address}\n"
+            f"to end it: assay job stop {other.id} --address {address}"
         )
 
 

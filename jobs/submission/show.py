@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +13,7 @@ from rich.table import Table
 from jobs.errors import printable
 from jobs.output import WIDTH, show_json, show_page
 from jobs.submission.client import Job, asking, choose_address, connect, job_of, jobs_of
-from jobs.submission.follow import show
-from jobs.submission.run import ended, follow_to_end, say, wait_for_end
+from jobs.submission.follow import GO_ON, ended, follow_to_end, say, show
 from operators.storage.remote import redact
 
 STOP_SECONDS = 75.0  # what a driver has to stop by itself, and Ray to see it
@@ -51,11 +51,18 @@ def run_stop(job_id: str, address: str | None) -> int:
         return 0
     with asking(f"stopping {job_id}"):
         client.stop_job(job_id)
-    job = wait_for_end(client, job_id, STOP_SECONDS)
-    say(ended(job) if job.is_over else f"job {job_id} was told to stop and has not after {STOP_SECONDS:.0f} s")
-    if job.state == "STOPPED":
-        say("to go on from there: submit the same file again")
-    return 0 if job.is_over else 1
+    deadline = time.monotonic() + STOP_SECONDS
+    while not (job := job_of(client, job_id)).is_over and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if not job.is_over:
+        pending = "; it has not started: it ends once it does, or when Ray gives it up, 15 minutes after it was sent"
+        said = f"job {job_id} was told to stop and has not after {STOP_SECONDS:.0f} s"
+        say(f"{said}{pending if job.state == 'PENDING' else ''}")
+        return 1
+    say(ended(job))
+    if job.was_cut_short:
+        say(GO_ON)
+    return 0
 
 
 def run_list(address: str | None, shown_as: str, *, every: bool) -> int:

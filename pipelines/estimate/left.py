@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from operators.shards import Shard
-from pipelines.consumed import stored_bytes
 from pipelines.journal import Journal
 from pipelines.plan import Plan
-from pipelines.units import Unit
+from pipelines.units import Unit, stored_bytes
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from pipelines.estimate.tokens import Tokens, UnknownError
 from pipelines.plan import Plan
 
 START_SECONDS = {"ray": 12.0, "inline": 4.0}  # before the first block on two cores: Ray's start, imports, a small model
-LEDGERS = 50  # of earlier runs that are looked at
+LEDGERS = 50  # of earlier runs that are looked at: those whose names are most like the run's own, which nights' are
 
 # The share of a device's operations that scoring achieves, at least, typically, at most. Of a timed product on such a
 # core gpt2-small reached 0.63 and `wide` (11 million numbers) 0.47 (infra/benchmarks/2026-11-21-cpu-2-cores-2.txt), the
@@ -60,6 +61,7 @@ def estimate_rate(plan: Plan, tokens: Tokens, device: Device) -> Rate:
 
     Raises:
         UnknownError: no such run, and a device of which nothing is known here.
+        Exception: no such run, and a model whose code builds none from its config alone.
     """
     earlier = list(_earlier(plan, device.kind))
     if not earlier:
@@ -87,7 +89,7 @@ class _Run:
 
 def _earlier(plan: Plan, device: str) -> Iterator[_Run]:
     """Of the plan's model on such a device, or on any where `device` is empty."""
-    for ledger in _finished(plan.lake):
+    for ledger in _finished(plan.lake, plan.config.run_id):
         with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError, ArithmeticError):  # none of ours
             run = _run(plan, ledger)
             if run is not None and run.device.startswith(device):
@@ -109,9 +111,14 @@ def _run(plan: Plan, ledger: Mapping[str, Any]) -> _Run | None:
     return _Run(rate, model["device"].partition(":")[0], is_same)
 
 
-def _finished(lake: Lake) -> Iterator[Mapping[str, Any]]:
+def _finished(lake: Lake, like: str) -> Iterator[Mapping[str, Any]]:
     """The ledgers of finished runs, `LEDGERS` of them at most."""
-    for run_id in lake.run_ids()[-LEDGERS:]:
+
+    def alike(run_id: str) -> tuple[int, str]:
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(run_id, like, strict=False))
+        return sum(1 for _ in same), run_id
+
+    for run_id in sorted(lake.run_ids(), key=alike)[-LEDGERS:]:
         with contextlib.suppress(OSError, ValueError):
             ledger = lake.read_run(run_id)
             if isinstance(ledger, Mapping) and ledger.get("state") == "finished" and ledger.get("totals"):
@@ -140,6 +147,7 @@ def token_operations(plan: Plan, tokens: Tokens) -> float:
 
     Raises:
         UnknownError: the architecture does not say how much of it a token goes through.
+        Exception: whatever the architecture's own code raises where there are no weights.
     """
     from transformers import AutoModelForCausalLM
 
@@ -147,12 +155,9 @@ def token_operations(plan: Plan, tokens: Tokens) -> float:
     from operators.model_files import read_config
 
     config = read_config(plan.folder, trust_remote_code=plan.config.trust_remote_code)
-    try:
-        with torch.device("meta"):  # shapes alone: no weight is read
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=plan.config.trust_remote_code)
-        cost = ForwardCost.of(model)
-    except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
-        raise UnknownError(f"the cost of a token is not known: {type(error).__name__}") from error
+    with torch.device("meta"):  # shapes alone: no weight is read
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=plan.config.trust_remote_code)
+    cost = ForwardCost.of(model)
     if cost is None:
         raise UnknownError("the model's config does not say how many experts a token goes through")
     context = plan.document_windows.most_fed

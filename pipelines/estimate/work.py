@@ -19,15 +19,27 @@ from pipelines.progress import duration
 
 
 @dataclass(frozen=True)
+class Crew:
+    """The actors of a run: `actors` at most, `fewest` where a pool grows from so many. `where`: in words, also where a
+    cluster elsewhere decides how many there are."""
+
+    actors: int
+    device: Device
+    where: str
+    fewest: int | None = None
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """Of a run, or what is left of one: the `share` of its `tokens`. `seconds`: typically, at least and at most.
+    """Of a run, or what is left of one: the `share` of its `tokens`. `seconds`: typically, at least and at most; of a
+    pool that grows, as if it were at its largest all the time, and at most as if it never grew.
 
     What is not known is None, and the reason stands in `tokens_unknown` or `time_unknown`.
     """
 
     tokens: Tokens | None
     rate: Rate | None
-    actors: int
+    crew: Crew
     start: float
     tokens_unknown: str = ""
     time_unknown: str = ""
@@ -35,12 +47,14 @@ class Estimate:
 
     @property
     def seconds(self) -> tuple[float, float, float] | None:
-        if self.tokens is None or self.rate is None:
+        tokens, rate, most = self.tokens, self.rate, self.crew.actors
+        if tokens is None or rate is None:
             return None
-        pairs = (
-            (self.tokens.total, self.rate.tokens), (self.tokens.low, self.rate.high), (self.tokens.high, self.rate.low)
+        all_at_once = (
+            (tokens.total, most * rate.tokens), (tokens.low, most * rate.high),
+            (tokens.high, (self.crew.fewest or most) * rate.low),
         )  # fmt: skip
-        typical, low, high = (self.start + self.share * n / (self.actors * rate) for n, rate in pairs)
+        typical, low, high = (self.start + self.share * n / speed for n, speed in all_at_once)
         return typical, low, high
 
     def lines(self) -> list[tuple[str, str]]:
@@ -61,20 +75,12 @@ class Estimate:
         if self.seconds is None or self.rate is None:
             return f"not estimated: {self.time_unknown or self.tokens_unknown}"
         typical, low, high = map(duration, self.seconds)
-        actors = f"{self.actors:,} actor{'s' * (self.actors != 1)}"
+        most, fewest = self.crew.actors, self.crew.fewest or self.crew.actors
+        actors = f"{f'{fewest:,} to ' * (fewest < most)}{most:,} actor{'s' * (most != 1)}"
         return (
             f"{typical} ({low} to {high}) on {actors} of {count(self.rate.tokens)} tokens/s each, "
             f"{self.rate.basis}; {duration(self.start)} of it to start"
         )
-
-
-@dataclass(frozen=True)
-class Crew:
-    """The actors of a run. `where`: in words, also where a cluster elsewhere decides how many there are."""
-
-    actors: int
-    device: Device
-    where: str
 
 
 def crew_of(plan: Plan) -> Crew:
@@ -83,13 +89,16 @@ def crew_of(plan: Plan) -> Crew:
     if config.engine == "ray" and named_address(config.address):
         kind = "cuda" if wants_gpu(config) else "cpu" if config.device.startswith("cpu") else ""
         each = {"cuda": "GPU", "cpu": "CPU core"}.get(kind, "GPU (or core)")
-        many = f"{config.actors:,} x {each}" if config.actors else f"one a {each}"
+        fewest = config.actors or 1
+        most = max(fewest, config.max_actors or 0)
+        many = f"{fewest:,} to {most:,} x {each}" if most > fewest else f"{most:,} x {each}"
+        many = many if config.actors or config.max_actors else f"one a {each}"
         device = Device(kind, config.gpus_per_actor or 1.0, config.accelerator_type)
-        return Crew(config.actors or 1, device, f"{many} of the cluster")
+        return Crew(most, device, f"{many} of the cluster", fewest)
     resources = local_resources(plan) if config.engine == "ray" else inline_resources(plan)
     on_gpu = resources.gpus > 0
     device = Device("cuda", resources.gpus, _gpu_name()) if on_gpu else Device("cpu")
-    return Crew(resources.actors, device, resources.where)
+    return Crew(resources.most_actors, device, resources.where, resources.actors)
 
 
 def _gpu_name() -> str | None:
@@ -104,16 +113,16 @@ def estimate(
     """What scoring these shards of a plan takes, or the `share` of them that is left. It never fails: what cannot be
     told is said instead."""
     start = START_SECONDS[plan.config.engine]
-    actors = max(1, crew.actors)
     tokens = None
     try:
         tokens = estimate_tokens(plan, shards, budget)
-        return Estimate(tokens, estimate_rate(plan, tokens, crew.device), actors, start, share=share)
-    except (ValueError, LookupError, ArithmeticError, TypeError, RuntimeError, OSError) as error:
-        # A file, a ledger or a library that nobody foresaw costs the estimate, and not the plan that it stands in.
+        return Estimate(tokens, estimate_rate(plan, tokens, crew.device), crew, start, share=share)
+    except Exception as error:
+        # Files and ledgers of strangers, tokenizers that raise bare Exceptions, models of any architecture built here
+        # without weights: what none of them foresaw costs the estimate, and not the plan that it stands in.
         kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
         why = kind + " ".join(str(error).split())
-    return Estimate(tokens, None, actors, start, "" if tokens else why, why, share)
+    return Estimate(tokens, None, crew, start, "" if tokens else why, why, share)
 
 
 def count(n: float) -> str:

@@ -80,6 +80,15 @@ def test_offline_looks_at_the_file_alone(job: Any) -> None:
     assert "--offline checks the file alone" in unfolded(done.stderr)
 
 
+def test_a_file_that_names_its_cluster_is_held_to_what_can_be_sent_there(job: Any) -> None:
+    for more in ([], ["--offline"]):
+        done = assay("check", job(lake="lake", submit={"address": "http://head:8265"}), *more)
+        assert done.exit_code == 2
+        assert "1 fault\n" in done.stderr
+        assert "lake: 'lake' is a path below this machine's current folder" in unfolded(done.stderr)
+    assert assay("check", job(lake="lake", submit={"code": "image"}), "--offline").exit_code == 0
+
+
 def test_a_plan_cannot_be_made_of_the_file_alone(job: Any) -> None:
     done = assay("check", job(), "--offline", "--dry-run")
     assert done.exit_code == 2
@@ -155,6 +164,18 @@ def test_a_secret_that_is_not_there_is_said_before_any_work(job: Any, tmp_path: 
     assert not (tmp_path / "lake").exists()
 
 
+def test_a_faulty_file_is_looked_at_with_its_secrets(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its storage would refuse, which is no fault of the job."""
+    monkeypatch.setattr("os.environ", {**os.environ})
+    done = assay("check", job(contxt=5, submit={"secrets": {"A_TOKEN": "file:/nowhere/token"}}))
+    assert "2 faults" in done.stderr
+    assert "submit.secrets.A_TOKEN" in done.stderr
+    (tmp_path / "token").write_text("hunter2hunter2", encoding="utf-8")
+    done = assay("check", job(contxt=5, submit={"secrets": {"A_TOKEN": f"file:{tmp_path / 'token'}"}}))
+    assert "1 fault\n" in done.stderr
+    assert os.environ["A_TOKEN"] == "hunter2hunter2"
+
+
 def test_secrets_are_taken_before_the_lake_is_looked_at(
     job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +200,9 @@ def test_secrets_are_taken_before_the_lake_is_looked_at(
     assert assay("check", path).exit_code == 0  # the cluster's, and not this machine's
 
 
-def test_verbs_with_a_dry_run_of_their_own_are_checked_by_it(job: Any, tmp_path: Path, corpus: Path) -> None:
+def test_verbs_with_a_dry_run_of_their_own_are_checked_by_it(
+    job: Any, tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fields = {
         "verb": "overlap", "model": None, "input": None, "run_id": None, "context": None, "name": "o",
         "benchmark": str(corpus), "corpus": str(tmp_path / "gone.jsonl"),
@@ -187,6 +210,13 @@ def test_verbs_with_a_dry_run_of_their_own_are_checked_by_it(job: Any, tmp_path:
     done = assay("check", job(**fields))
     assert done.exit_code == 2
     assert "gone.jsonl' does not exist" in unfolded(done.stderr)
+    monkeypatch.setenv("ASSAY_LOG_FORMAT", "json")
+    done = assay("check", job(**fields))
+    assert (done.exit_code, os.environ["ASSAY_LOG_FORMAT"]) == (2, "json")
+    (line,) = done.stderr.splitlines()
+    assert "{" not in json.loads(line)["message"]
+    assert "gone.jsonl' does not exist" in json.loads(line)["message"]
+    monkeypatch.delenv("ASSAY_LOG_FORMAT")
     done = assay("check", job(**fields | {"corpus": str(corpus)}), "--dry-run")
     assert done.exit_code == 0, done.output
     assert "overlap o on engine inline" in done.stdout

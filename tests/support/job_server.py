@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import processes
 import requests
-from s3 import free_port
 
 START_SECONDS = 60.0
 RAY = str(Path(sys.executable).parent / "ray")
@@ -54,7 +54,7 @@ def head(folder: Path, cpus: int, environment: dict[str, str] | None = None) -> 
 
     Two of them, also in two test workers, share neither ports nor folders.
     """
-    ports = {name: free_port() for name in _PORTS}
+    ports = _free_ports()
     family = processes.Family()
     # Ray's sockets lie below, and their paths may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as temporary:
@@ -80,6 +80,15 @@ def head(folder: Path, cpus: int, environment: dict[str, str] | None = None) -> 
             finally:
                 family.end()
                 process.wait(10)
+
+
+def _free_ports() -> dict[str, int]:
+    """All different: each is held until the last is found."""
+    with ExitStack() as held:
+        found = {name: held.enter_context(socket.socket()) for name in _PORTS}
+        for each in found.values():
+            each.bind(("127.0.0.1", 0))
+        return {name: int(each.getsockname()[1]) for name, each in found.items()}
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, token: dict[str, str], log: Path) -> None:
