@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from jobs.commands import resume_command
 from jobs.errors import printable
 from jobs.query import check_lake, check_run
-
-if TYPE_CHECKING:
-    from operators.lake import Lake
-    from pipelines.status import RunStatus
+from operators.lake import Lake
+from pipelines.logs import configure_logs
+from pipelines.progress import duration
+from pipelines.status.nights import JobStatus, last_nights
+from pipelines.status.runs import RunStatus, run_statuses, without_ledger
 
 EVERY = 5.0  # seconds between two looks: as often as the driver writes its journal
 MOST_FINISHED = 20  # shown of finished runs, the newest
@@ -28,9 +31,9 @@ _NEXT = {
     "failed": "mend what the error says, then resume",
     "interrupted": "resume",
     "silent": "make sure that its driver is gone (two would do the same work), then resume",
-    "broken": "see what `assay verify` finds; a run of this name starts anew with --overwrite",
+    "broken": "see what `assay verify` finds",
 }
-_ADVICE = "{what}: {command}"
+_SPARED = ("lately", "last write", "tokens/s", "rejects")  # columns, by what a narrow terminal does without first
 
 
 def run_status(
@@ -41,150 +44,187 @@ def run_status(
     Raises:
         ConfigError: there is no lake, or no such run. ObjectError: the storage refuses or does not answer.
     """
-    from operators.lake import Lake
-
+    configure_logs()
     check_lake(lake, options)
     if run_id is not None:
         check_run(lake, run_id, options)
-    store = Lake(lake, options)
-    if fmt == "json":
-        _repeat(lambda: _print_json(store, run_id), watch)
-        return
-    if not watch or not sys.stdout.isatty():
-        _repeat(lambda: _print_page(store, run_id), watch)
-        return
-    from rich.live import Live
-
-    with Live(console=Console(highlight=False), auto_refresh=False) as live:
-
-        def look() -> bool:
-            page, is_open = _page(store, run_id)
-            live.update(page, refresh=True)
-            return is_open
-
-        _repeat(look, watch)
+    looks = _looks(Lake(lake, options), run_id, watch=watch)
+    with contextlib.suppress(*([KeyboardInterrupt] if watch else [])):  # the way out of watching
+        if fmt == "table" and watch and sys.stdout.isatty():
+            _show_live(looks)
+        else:
+            for look in looks:
+                _print_json(look) if fmt == "json" else _print(look)
 
 
-def _repeat(look: Any, watch: bool) -> None:
-    """Call `look` until it says that nothing is under way. Ctrl-C ends it well: nothing was begun."""
-    try:
-        while look() and watch:
-            time.sleep(EVERY)
-    except KeyboardInterrupt:
-        return
+@dataclass(frozen=True)
+class Look:
+    """How a lake stands at a moment; of one run alone where `run_id` is given. `runs`: the newest first."""
+
+    lake: str
+    run_id: str | None
+    runs: Sequence[RunStatus]
+    jobs: Sequence[JobStatus]
+
+    @property
+    def is_open(self) -> bool:
+        return any(status.is_open for status in self.runs)
+
+    def advice(self, status: RunStatus) -> str | None:
+        """What to do next, None where nothing is to be done."""
+        what = _NEXT.get(status.state)
+        if what is None:
+            return None
+        night = next((job for job in self.jobs if job.open_run == status.run_id), None)
+        if night is not None:  # only it knows which shards are the night's
+            does = f"goes on with this night, and with --abandon {night.open} gives it up"
+            return f"{what}: `assay nightly` with the job file of {night.name} {does}"
+        if not status.config:
+            return f"{what}; a run of this name starts anew with --overwrite {status.run_id}"
+        # The lake as it is reached from here: its driver may have another name for it.
+        command = resume_command({**status.config, "lake": self.lake})
+        return f"{what} as it was begun (its job file, `assay submit`), or here: {command}"
+
+    def record(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "lake": self.lake,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "runs": [{**status.record(), "next": self.advice(status)} for status in self.runs],
+            "nights": [] if self.run_id else [job.record() for job in self.jobs],
+        }
+
+    def page(self, width: int | None) -> Group:
+        """For people. `width`: of the terminal, None where there is none."""
+        return Group(*(self._one() if self.run_id is not None else self._all(width)))
+
+    def _all(self, width: int | None) -> Iterator[RenderableType]:
+        finished = [status for status in self.runs if status.state == "finished"]
+        hidden = {status.run_id for status in finished[MOST_FINISHED:]}
+        shown = [status for status in self.runs if status.run_id not in hidden]
+        yield _table(shown, width) if shown else Text("no runs yet")
+        if hidden:
+            yield Text(f"and {len(hidden):,} older finished runs; --format json has all")
+        for status in shown:
+            yield from self._lines(status)
+        yield from (Text(printable(_night(job))) for job in self.jobs)
+
+    def _one(self) -> Iterator[RenderableType]:
+        """A run alone: a line for each of the table's columns, and everything else that is known."""
+        if not self.runs:
+            yield Text(f"run {self.run_id} has been removed")
+            return
+        (status,) = self.runs
+        known = Table.grid(padding=(0, 2))
+        for name, value in _cells(status).items():
+            if value:
+                known.add_row(Text(name, "bold"), Text(value))
+        yield known
+        if status.units is not None:
+            yield Text(f"parts of the input: {status.units_done:,} of {status.units:,} done")
+        if status.unjournaled:
+            yield Text(f"{status.unjournaled:,} receipts are not in the journal yet, and in none of these counts")
+        if status.seconds_left is not None:
+            yield Text(f"time left from {status.left_by}")
+        yield from (Text(f"rejects: {n:,} {printable(reason)}") for reason, n in status.reasons.items())
+        yield from self._lines(status)
+
+    def _lines(self, status: RunStatus) -> Iterator[Text]:
+        """What there is to say of a run that is not finished, and what to do. Lines of an error must not look like
+        ours."""
+        for text in (status.judged, status.error, self.advice(status)):
+            if text:
+                yield Text(f"{printable(status.run_id)}: " + printable(text).replace("\n", "\n    "))
+
+
+def _looks(lake: Lake, run_id: str | None, *, watch: bool) -> Iterator[Look]:
+    """One look, or one every `EVERY` seconds until no run is under way."""
+    while True:
+        look = Look(lake.root, run_id, _statuses(lake, run_id), last_nights(lake))
+        yield look
+        if not (watch and look.is_open):
+            return
+        time.sleep(EVERY)
 
 
 def _statuses(lake: Lake, run_id: str | None) -> list[RunStatus]:
-    """The newest first; the commands that are printed name the lake as it is reached from here."""
-    from pipelines.status import run_statuses, without_ledger
-
+    """The newest first."""
     found = run_statuses(lake, [run_id] if run_id else lake.run_ids(), time.time(), detailed=run_id is not None)
     found += [] if run_id else without_ledger(lake)
-    found = [replace(each, config={**each.config, "lake": lake.root}) if each.config else each for each in found]
     return sorted(found, key=lambda status: (status.created_at or "", status.run_id), reverse=True)
 
 
-def _print_json(lake: Lake, run_id: str | None) -> bool:
-    from pipelines.status_nights import last_nights
+def _show_live(looks: Iterator[Look]) -> None:
+    """The same place again and again; what was seen last stays."""
+    console, seen = Console(highlight=False), None
+    with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, transient=True) as live:
+        for seen in looks:
+            live.update(seen.page(console.width), refresh=True)
+    if seen is not None:
+        _print(seen)
 
-    statuses = _statuses(lake, run_id)
-    runs = [{**status.record(), "next": _next(status)} for status in statuses]
-    nights = [] if run_id else last_nights(lake)
-    moment = datetime.now(UTC).isoformat(timespec="seconds")
-    print(json.dumps({"lake": lake.root, "at": moment, "runs": runs, "nights": nights}), flush=True)
-    return any(status.is_open for status in statuses)
+
+def _print_json(look: Look) -> None:
+    print(json.dumps(look.record()), flush=True)
 
 
-def _print_page(lake: Lake, run_id: str | None) -> bool:
-    page, is_open = _page(lake, run_id)
-    width = None if sys.stdout.isatty() else 10_000  # a pipe has no edge to fold at
-    Console(width=width, soft_wrap=width is not None, highlight=False).print(page)
+def _print(look: Look) -> None:
+    """Lines are not folded: a command that is pasted must be one."""
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else 10_000, soft_wrap=True, highlight=False)
+    console.print(look.page(console.width if is_terminal else None))
     sys.stdout.flush()
-    return is_open
 
 
-def _page(lake: Lake, run_id: str | None) -> tuple[RenderableType, bool]:
-    from pipelines.status_nights import last_nights
-
-    statuses = _statuses(lake, run_id)
-    is_open = any(status.is_open for status in statuses)
-    if run_id is not None:
-        return _one(statuses[0]), is_open
-    finished = [status for status in statuses if status.state == "finished"]
-    hidden = {status.run_id for status in finished[MOST_FINISHED:]}
-    shown = [status for status in statuses if status.run_id not in hidden]
-    lines: list[RenderableType] = [_table(shown)] if shown else [Text("no runs yet")]
-    if hidden:
-        lines.append(Text(f"and {len(hidden):,} older finished runs; --format json has all"))
-    lines += [Text(line) for status in shown if status.state != "finished" for line in _lines(status)]
-    lines += [Text(printable(_night(night))) for night in last_nights(lake)]
-    return Group(*lines), is_open
-
-
-def _table(statuses: Iterable[RunStatus]) -> Table:
-    from pipelines.progress import duration
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("run", "state"):
-        table.add_column(name, no_wrap=True)
-    for name in ("done", "documents", "tokens", "rejects", "tokens/s", "lately", "left", "last write"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for s in statuses:
-        table.add_row(
-            Text(printable(s.run_id)),
-            s.state,
-            "" if s.share is None else f"{100 * s.share:.0f} %",
-            f"{s.documents:,}",
-            f"{s.tokens:,}",
-            f"{s.rejects:,}",
-            _rate(s.tokens_per_second),
-            _rate(s.tokens_per_second_lately) if s.is_open else "",
-            "" if s.seconds_left is None or s.state != "running" else duration(s.seconds_left),
-            (s.finished_at or "") if s.last_write_age is None else f"{duration(s.last_write_age)} ago",
-        )
+def _table(statuses: Sequence[RunStatus], width: int | None) -> Table:
+    """A row a run; columns that are empty are left out, and what does not fit into `width`."""
+    rows = [_cells(status) for status in statuses]
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    for n in range(len(_SPARED) + 1):
+        table = _of_columns([name for name in names if name not in _SPARED[:n]], rows)
+        if width is None or Console(width=10_000).measure(table).maximum <= width:
+            break
     return table
 
 
-def _one(status: RunStatus) -> Group:
-    """A run alone: the table's row, and everything else that is known."""
-    rows: list[RenderableType] = [_table([status])]
-    if status.units is not None:
-        rows.append(Text(f"parts of the input: {status.units_done:,} of {status.units:,} done"))
-    if status.unjournaled:
-        rows.append(Text(f"{status.unjournaled:,} receipts are not in the journal yet, and in none of these counts"))
-    if status.seconds_left is not None:
-        rows.append(Text(f"time left from {status.left_by}"))
-    rows += [Text(f"rejects: {n:,} {printable(reason)}") for reason, n in status.reasons.items()]
-    return Group(*rows, *(Text(line) for line in _lines(status)))
+def _of_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        is_text = name in ("run", "state")
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=name != "run", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in names))
+    return table
 
 
-def _lines(status: RunStatus) -> list[str]:
-    """What there is to say of a run that is not finished, and what to do."""
-    name = printable(status.run_id)
-    said = [f"{name}: {_indented(printable(text))}" for text in (status.judged, status.error) if text]
-    following = _next(status)
-    return [*said, f"{name}: {printable(following)}"] if following else said
+def _cells(s: RunStatus) -> dict[str, str]:
+    """By column what it says of a run."""
+    return {
+        "run": printable(s.run_id),
+        "state": s.state,
+        "done": "" if s.share is None else f"{100 * s.share:.0f} %",
+        "documents": _number(s.documents),
+        "tokens": _number(s.tokens),
+        "rejects": _number(s.rejects),
+        "tokens/s": _number(s.tokens_per_second),
+        "lately": _number(s.tokens_per_second_lately) if s.is_open else "",
+        "left": "" if s.seconds_left is None or s.state != "running" else duration(s.seconds_left),
+        "last write": _moment(s.finished_at) if s.last_write_age is None else f"{duration(s.last_write_age)} ago",
+    }
 
 
-def _indented(text: str) -> str:
-    """Lines of an error must not look like ours."""
-    return text.replace("\n", "\n    ")
+def _moment(text: str | None) -> str:
+    """A moment in UTC to the minute."""
+    return "" if text is None else f"{text[:16].replace('T', ' ')} UTC"
 
 
-def _next(status: RunStatus) -> str | None:
-    """What to do next, None where nothing is to be done."""
-    what = _NEXT.get(status.state)
-    command = resume_command(status.config) if what and status.config else None
-    return what if command is None else _ADVICE.format(what=what, command=command)
-
-
-def _rate(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def _night(night: Mapping[str, Any]) -> str:
-    """The last night of a nightly job."""
-    said = f"nightly {night['name']}: last good night {night['date']}" if night["date"] else f"nightly {night['name']}"
-    if night["date"] is None:
-        said += ": no good night yet"
-    return said + (f", under way or broken off: {night['open']}" if night["open"] else "")
+def _night(job: JobStatus) -> str:
+    """Where a nightly job stands."""
+    said = f"nightly {job.name}: " + ("no good night yet" if job.date is None else f"last good night {job.date}")
+    if job.open is None:
+        return said
+    return f"{said}, under way or broken off: {job.open}; its command goes on with it, or says who is at it"

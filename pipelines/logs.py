@@ -16,8 +16,6 @@ import logging
 import math
 import os
 import sys
-import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -151,14 +149,14 @@ class _Lines(logging.Handler):
     def __init__(self, options: LogOptions) -> None:
         super().__init__()
         self.options = options
-        self._where: tuple[int, Whereabouts] | None = None
+        self._where = Whereabouts("", "")
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self._json(record) if self.options.format == "json" else _text(record)
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
-        except Exception:
+        except Exception:  # as every handler does: whatever a record holds, nobody's work ends by a line of the log
             self.handleError(record)
 
     def _json(self, record: logging.LogRecord) -> str:
@@ -181,9 +179,9 @@ class _Lines(logging.Handler):
 
     def _whereabouts(self) -> Whereabouts:
         """Looked up anew until this process is one of a cluster's."""
-        if self._where is None or not self._where[1].node:
-            self._where = (os.getpid(), whereabouts())
-        return self._where[1]
+        if not self._where.node:
+            self._where = whereabouts()
+        return self._where
 
 
 class _Held(logging.Handler):
@@ -191,28 +189,38 @@ class _Held(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._entries: deque[dict[str, Any]] = deque()
-        self._guard = threading.Lock()
+        self._entries: list[dict[str, Any]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.partition(".")[0] not in _OURS or len(self._entries) >= MOST_HELD:
             return
-        where = whereabouts()
-        entry = {
+        try:
+            self._entries.append(_entry(record))
+        except Exception:  # as above
+            self.handleError(record)
+
+    def take(self) -> list[dict[str, Any]]:
+        self.acquire()  # as `handle` does around `emit`
+        try:
+            taken, self._entries = self._entries, []
+        finally:
+            self.release()
+        return taken
+
+
+def _entry(record: logging.LogRecord) -> dict[str, Any]:
+    """A record as it travels: JSON, without the credentials that this process knows."""
+    where = whereabouts()
+    entry: dict[str, Any] = _clean(
+        {
             "logger": record.name,
             "level": record.levelno,
             "template": str(record.msg),
-            "message": _clean(_message(record)),
+            "message": _message(record),
             "fields": {"actor": where.actor, "node": where.node, "pid": os.getpid(), **_PLACE.get()},
         }
-        with self._guard:
-            self._entries.append(entry)
-
-    def take(self) -> list[dict[str, Any]]:
-        with self._guard:
-            taken = list(self._entries)
-            self._entries.clear()
-        return taken
+    )
+    return entry
 
 
 def _text(record: logging.LogRecord) -> str:
@@ -227,7 +235,7 @@ def _message(record: logging.LogRecord) -> str:
     """What a record says, also where its arguments do not fit."""
     try:
         return record.getMessage()
-    except Exception:
+    except Exception:  # what the arguments' own `__str__` raises
         return f"{record.msg} {record.args!r}"
 
 

@@ -85,7 +85,7 @@ def never_failing(observe: Callable[..., None]) -> Callable[..., None]:
     def quietly(*args: Any, **kwargs: Any) -> None:
         try:
             observe(*args, **kwargs)
-        except Exception:
+        except Exception:  # Ray's agent may be gone, its protocol another one: nobody's score depends on it
             log.debug("a metric was not recorded", exc_info=True)
 
     return quietly
@@ -160,10 +160,6 @@ class StepMeter:
 
     run_id: str
     step: StepName
-
-    @classmethod
-    def start(cls, run_id: str, step: StepName) -> StepMeter:
-        return cls(run_id, step)
 
     @never_failing
     def observe(self, seconds: float) -> None:

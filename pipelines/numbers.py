@@ -28,4 +28,4 @@ class Numbers(Set[int]):
         return len(self.array)
 
     def __repr__(self) -> str:
-        return f"Numbers({list(self)!r})"
+        return f"Numbers({self.array})"  # of many the first and the last

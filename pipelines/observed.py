@@ -51,7 +51,7 @@ class Observer:
     def _watched(
         self, step: Callable[[pa.Table], pa.Table], name: StepName, actor: ScoreMeter | None
     ) -> Callable[[pa.Table], pa.Table]:
-        meter = StepMeter.start(self.run_id, name)
+        meter = StepMeter(self.run_id, name)
 
         def watched(block: pa.Table) -> pa.Table:
             configure_worker(self.options)
@@ -68,7 +68,7 @@ class Observer:
 
     def reading(self, step: Callable[[T], Iterator[pa.Table]]) -> Callable[[T], Iterator[pa.Table]]:
         """A step that gives the blocks of a task: each is timed from when it was asked for."""
-        meter = StepMeter.start(self.run_id, "read")
+        meter = StepMeter(self.run_id, "read")
 
         def watched(task: T) -> Iterator[pa.Table]:
             configure_worker(self.options)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TextIO
@@ -69,6 +70,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
 
 
+def write_line(line: str, fields: Mapping[str, Any], stream: TextIO) -> None:
+    """A line of progress: plain on `stream`, or a record of the log with these `fields` where the log is JSON."""
+    if LogOptions.of().format == "json":
+        log.info("%s", line, extra={"assay": fields})
+    else:
+        print(line, file=stream, flush=True)
+
+
 class Progress:
     """A context manager; call it with each manifest. `verb`: what is done, as the lines begin. `workers`: how many
     blocks are worked on at once, about."""
@@ -88,7 +97,7 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._last_line = float("-inf")
-        self._as_json = LogOptions.of().format == "json"
+        self._as_json = LogOptions.of().format == "json"  # a bar has no place among lines of JSON
 
     def __enter__(self) -> Progress:
         if self.stream.isatty() and not self._as_json:
@@ -113,12 +122,9 @@ class Progress:
             self._line()
 
     def _line(self) -> None:
-        said = f"{self.verb}: {self.counts.describe(self.left)}"
-        if not self._as_json:
-            print(said, file=self.stream, flush=True)
-            return
         numbers = {name: getattr(self.counts, name) for name in ("documents", "tokens", "rejects")}
-        log.info("%s", said, extra={"assay": {**numbers, "done": self.share, "seconds_left": self.left}})
+        fields = {**numbers, "done": self.share, "seconds_left": self.left}
+        write_line(f"{self.verb}: {self.counts.describe(self.left)}", fields, self.stream)
 
     @property
     def share(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Progress of a tally: a line now and then on standard error; none of one that is done in seconds.
+"""Progress of a tally: a line now and then, plain or JSON as the log is; none of one that is done in seconds.
 
 profiling: 12 of 64 parts of the input, 201 MB, 4 min 10 s left
 """
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from pipelines.progress import LINE_EVERY, duration
+from pipelines.progress import LINE_EVERY, said, write_line
 from pipelines.units import Unit
 
 Clock = Callable[[], float]
@@ -37,6 +37,7 @@ class TallyProgress:
         if now - self.last_line < LINE_EVERY:
             return
         self.last_line = now
-        said = f"{self.verb}: {self.units:,} of {self.n_units:,} parts of the input, {self.done / 1e6:,.0f} MB"
-        left = (now - self.started) * (self.n_bytes - self.done) / self.done if self.done else 0.0
-        print(f"{said}, {duration(left)} left", file=self.stream, flush=True)
+        done = f"{self.units:,} of {self.n_units:,} parts of the input, {self.done / 1e6:,.0f} MB"
+        left = (now - self.started) * (self.n_bytes - self.done) / self.done if self.done else None
+        fields = {"units_done": self.units, "units": self.n_units, "seconds_left": left}
+        write_line(f"{self.verb}: {done}{said(left)}", fields, self.stream)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import sys
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,12 @@ from jobs.cli import app
 from operators.lake import Lake
 from operators.storage import Storage
 from operators.write import PartWriter
-from pipelines import status as pipeline_status
 from pipelines import units
 from pipelines.config import ScoreConfig
 from pipelines.score import RunError
-from pipelines.status import run_status, run_statuses
+from pipelines.status import runs as status_runs
+from pipelines.status.nights import JobStatus
+from pipelines.status.runs import RunStatus, run_status, run_statuses
 
 FILES = 6
 
@@ -91,6 +95,7 @@ def test_a_table_of_all_runs(lake: Path) -> None:
 
 def test_one_run_with_its_rejects(lake: Path) -> None:
     said = assay("status", lake, "--run-id", "broken-off")
+    assert re.search(r"^state +failed *$", said, re.MULTILINE)
     assert "parts of the input: 3 of 6 done" in said
     assert "rejects: 2 null_text" in said
     assert "rejects: 1 broken_json" in said
@@ -112,8 +117,8 @@ def test_json_is_the_same_for_programs(lake: Path) -> None:
 
 def test_the_command_that_is_named_goes_on(model_folder: Path, lake: Path, tmp_path: Path) -> None:
     (run,) = json.loads(assay("status", lake, "--run-id", "broken-off", "--format", "json"))["runs"]
-    what, _, command = run["next"].partition(": ")
-    assert what == "mend what the error says, then resume"
+    what, _, command = run["next"].partition(", or here: ")
+    assert what == "mend what the error says, then resume as it was begun (its job file, `assay submit`)"
     words = shlex.split(command)
     assert words[:2] == ["assay", "score"]
     checked = CliRunner().invoke(app, [*words[1:], "--dry-run"])
@@ -172,22 +177,38 @@ def test_the_time_left_is_what_the_progress_line_would_say(
 ) -> None:
     """Three of six equal files at one every ten seconds, or 15 of 27 records: thirty seconds are left. `earlier`: how
     many of the three an attempt before this one did."""
-    journal = pipeline_status._journal(running, "broken-off")
+    journal = status_runs._journal(running, "broken-off")
     started = time.time() - 100
     at = [pa.scalar(int((started + 40 + 10 * i) * 1000), pa.timestamp("ms", tz="UTC")) for i in range(3)]
     at[:earlier] = [pa.scalar(int((started - 500) * 1000), pa.timestamp("ms", tz="UTC"))] * earlier
     even = journal.set_column(journal.schema.get_field_index("at"), journal.schema.field("at"), pa.array(at))
     tokens = journal.schema.get_field_index("tokens")
     even = even.set_column(tokens, journal.schema.field("tokens"), pa.array([1000] * 3))
-    monkeypatch.setattr(pipeline_status, "_journal", lambda *_: even)
-    monkeypatch.setattr("pipelines.status_left.MOST_UNITS", most_units)
+    monkeypatch.setattr(status_runs, "_journal", lambda *_: even)
+    monkeypatch.setattr("pipelines.status.left.MOST_UNITS", most_units)
     moment = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(started))
     store = ledger(Path(running.root), "broken-off", attempt={"started_at": moment, "workers": 1}, **changes)
     status = run_status(store, "broken-off", started + 60)
     assert status.seconds_left == pytest.approx(30, rel=0.25)  # file 0 is longer by its broken lines
     assert status.left_by == basis
+    assert status.tokens_per_second == pytest.approx((3 - earlier) * 1000 / 60, rel=0.02)  # of this attempt alone
     if not earlier:
         assert status.tokens_per_second_lately == pytest.approx(100)
+
+
+def test_a_run_whose_end_is_checked_may_take_its_time(lake: Path) -> None:
+    good = Lake(str(lake)).read_run("good")
+    try:
+        store = ledger(lake, "good", state="running", totals=None)
+        last = run_status(store, "good", time.time()).last_write
+        assert last is not None
+        end = datetime.fromisoformat(last).timestamp()
+        status = run_status(store, "good", end + 800)
+        assert (status.state, status.share) == ("running", 1.0)
+        assert "every part of the input is done" in str(status.judged)
+        assert run_status(store, "good", end + 1000).state == "silent"
+    finally:
+        Lake(str(lake)).write_run("good", good)
 
 
 def test_receipts_that_the_journal_does_not_name_are_counted(running: Lake) -> None:
@@ -265,6 +286,7 @@ def test_a_damaged_ledger_is_said_and_does_not_hide_the_others(lake: Path) -> No
         ({"attempt": {"workers": "two"}}, "attempt.workers"),
         ({"survey": {"units": "3"}}, "survey.units"),
         ({"config": {"limit": "x"}}, "config.limit"),
+        ({"config": {"features": 5}}, "config.features"),
         ({"config": ["x"]}, "config"),
         ({"created_at": 7}, "created_at"),
         ({"finished_at": "\x1b]0;x\x07"}, "finished_at"),
@@ -295,6 +317,8 @@ def test_parts_without_a_ledger_are_not_passed_over(lake: Path) -> None:
         stray.unlink()
         stray.parent.rmdir()
     assert "lost: it has parts in the lake, and no ledger" in said
+    (row,) = [line.split() for line in said.splitlines() if line.startswith("lost ")]
+    assert row == ["lost", "broken"]  # not that it holds no document
 
 
 def test_a_run_that_is_removed_meanwhile_is_left_out(lake: Path) -> None:
@@ -305,6 +329,39 @@ def test_a_run_that_is_removed_meanwhile_is_left_out(lake: Path) -> None:
 def test_lines_of_an_error_are_not_lines_of_ours(running: Lake) -> None:
     ledger(Path(running.root), "broken-off", state="failed", error="disk\ngood: all is well")
     assert "broken-off: disk\n    good: all is well\n" in assay("status", running.root)
+
+
+def test_what_a_good_night_has_left_is_not_under_way(lake: Path) -> None:
+    store = Lake(str(lake))
+    left = [f"nights/web/2026-11-20.{suffix}" for suffix in ("json", "open.parquet")]
+    for path in left:
+        store.storage.write(path, b"{}")
+    try:
+        said = assay("status", lake)
+    finally:
+        for path in left:
+            store.storage.delete(path)
+    assert "nightly web: last good night 2026-11-20\n" in said
+
+
+def test_the_run_of_a_night_is_gone_on_with_by_its_night(lake: Path) -> None:
+    """Its job names all the input, of which the night has taken some shards: `assay score` would take them all."""
+    store = Lake(str(lake))
+    store.write_run("web-2026-11-21", store.read_run("broken-off"))
+    store.storage.write("nights/web/2026-11-21.open.parquet", b"")
+    try:
+        runs = json.loads(assay("status", lake, "--format", "json"))["runs"]
+        (one,) = json.loads(assay("status", lake, "--format", "json", "--run-id", "web-2026-11-21"))["runs"]
+    finally:
+        store.storage.delete("nights/web/2026-11-21.open.parquet")
+        store.storage.delete("runs/web-2026-11-21.json")
+    following = {run["run_id"]: run["next"] for run in runs}
+    assert one["next"] == following["web-2026-11-21"]
+    assert one["next"] == (
+        "mend what the error says, then resume: `assay nightly` with the job file of web goes on with this night, and "
+        "with --abandon 2026-11-21 gives it up"
+    )
+    assert "assay score" in following["broken-off"]
 
 
 def test_nights_are_a_line_each(lake: Path) -> None:
@@ -339,6 +396,43 @@ def test_watching_ends_with_the_run(lake: Path, monkeypatch: pytest.MonkeyPatch)
     assert [word for word in said.split() if word in ("running", "silent", "finished")] == [
         "running", "silent", "finished",
     ]  # fmt: skip
+
+
+def look(*statuses: RunStatus, run_id: str | None = None) -> status_module.Look:
+    return status_module.Look("/lake", run_id, statuses, [JobStatus("web", None, None)])
+
+
+def test_a_run_that_is_removed_while_it_is_watched_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    status_module._print(look(run_id="monday"))
+    assert capsys.readouterr().out == "run monday has been removed\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_narrow_terminal_folds_no_number_and_no_command(
+    lake: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = RunStatus(
+        "web-2026-11-21", "running", documents=123_456_789, tokens=123_456_789_012, rejects=1_234_567, share=0.5,
+        tokens_per_second=1_234_567.0, tokens_per_second_lately=1_234_567.0, seconds_left=7500.0, last_write_age=3.0,
+    )  # fmt: skip
+    failed = run_status(Lake(str(lake)), "broken-off", time.time())
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    status_module._print(look(large, failed))
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines[:3])
+    for number in ("123,456,789", "123,456,789,012", "2 h 05 min"):
+        assert number in lines[1]
+    (command,) = [line for line in lines if "assay score" in line]
+    assert "--lake /lake" in command
+
+
+def test_an_interrupt_is_no_success(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status_module, "_statuses", stop)
+    assert CliRunner().invoke(app, ["status", str(lake)]).exit_code == 130
 
 
 def test_ctrl_c_ends_watching_well(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import runs
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from operators.lake import Lake
 from pipelines import logs
 from pipelines.config import ConfigError
 from pipelines.logs import LogOptions, Sayer, carry, configure_logs, configure_worker, log_place
@@ -195,6 +196,16 @@ def test_the_error_that_ends_a_command_is_a_line_too(tmp_path: Path) -> None:
     assert (found["level"], found["message"].splitlines()[0]) == ("error", f"no lake at {tmp_path}/a")
 
 
+def test_what_a_look_warns_of_is_a_line_too(tmp_path: Path) -> None:
+    bare()
+    lake = Lake(str(tmp_path))
+    lake.write_run("r", {"state": "failed"})
+    lake.storage.write("progress/run_id=r/journal-00000001.parquet", b"torn")
+    looked = CliRunner().invoke(app, ["status", str(tmp_path)], env={logs.FORMAT_VARIABLE: "json"})
+    assert looked.exit_code == 0
+    assert strictly(looked.stderr)["message"].endswith("is damaged: what it recorded is done again")
+
+
 # Warnings that travel with blocks
 
 
@@ -223,6 +234,28 @@ def test_a_block_keeps_what_earlier_steps_gave_it() -> None:
     both = carry(block)
     assert [entry["message"] for entry in json.loads(both.schema.metadata[logs.LOG_METADATA])] == ["one", "two"]
     assert both.schema.metadata[b"assay.block"] == b"[]"
+
+
+def test_what_a_warning_carries_is_json_without_credentials() -> None:
+    configure_worker(LogOptions("run"))
+    with log_place(file=Path("/a"), source="s3://me:hunter22@bucket/x"):
+        log.warning("cannot read s3://me:hunter22@bucket")
+    (entry,) = json.loads(carry(BLOCK).schema.metadata[logs.LOG_METADATA])
+    assert "hunter22" not in str(entry)
+    assert entry["fields"]["file"] == "/a"
+
+
+def test_a_warning_that_cannot_be_kept_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Ray goes away while a worker warns."""
+
+    def gone() -> None:
+        raise RuntimeError("the cluster has gone")
+
+    bare()
+    configure_worker(LogOptions("run"))
+    monkeypatch.setattr(logs, "whereabouts", gone)
+    log.warning("still at work")
+    assert not carry(BLOCK).schema.metadata
 
 
 def test_a_flood_of_warnings_is_bounded(caplog: pytest.LogCaptureFixture) -> None:

@@ -104,7 +104,7 @@ def test_without_a_cluster_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(meters, "joined_ray", lambda: None)
     monkeypatch.setattr(meters, "_instrument", lambda *_: pytest.fail("a metric was made"))
     RunMeter.start("run").observe(MANIFEST, 0.5, None)
-    StepMeter.start("run", "read").observe(1.0)
+    StepMeter("run", "read").observe(1.0)
 
 
 class Instruments:
@@ -159,7 +159,7 @@ def test_a_broken_meter_does_not_end_the_run(instruments: Instruments, monkeypat
 
     monkeypatch.setattr(meters, "_instrument", broken)
     RunMeter.start("run").observe(MANIFEST, 0.5, 1.0)
-    StepMeter.start("run", "write").observe(1.0)
+    StepMeter("run", "write").observe(1.0)
 
 
 class Device:

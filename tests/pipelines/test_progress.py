@@ -14,6 +14,7 @@ from operators.shards import Shard
 from pipelines import progress
 from pipelines.pace import Pace
 from pipelines.progress import Counts, Progress, duration
+from pipelines.tally_progress import TallyProgress
 from pipelines.units import Unit
 from pipelines.work_left import WorkLeft
 
@@ -78,6 +79,24 @@ def test_a_log_gets_plain_lines() -> None:
     assert log.getvalue().count("\n") == 1
     assert log.getvalue().startswith("scoring: 2 documents, 1 rejected, 1,000 tokens")
     assert "\x1b" not in log.getvalue()
+
+
+def test_among_lines_of_json_progress_is_one_of_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ASSAY_LOG_FORMAT", "json")
+    caplog.set_level("INFO", "pipelines")
+    seconds = iter([0.0, 11.0])
+    plain_text = io.StringIO()
+    Progress(WorkLeft({}), plain_text)(MANIFEST)
+    tally = TallyProgress("counting", plain_text, lambda: next(seconds))
+    tally.begin([unit(0, plain(8 * MB)), unit(1, plain(8 * MB))])
+    tally(unit(0, plain(8 * MB)))
+    assert plain_text.getvalue() == ""
+    scored, counted = caplog.records
+    assert scored.assay["documents"] == 2  # type: ignore[attr-defined]
+    assert counted.getMessage() == "counting: 1 of 2 parts of the input, 8 MB, 11 s left"
+    assert counted.assay == {"units_done": 1, "units": 2, "seconds_left": 11.0}  # type: ignore[attr-defined]
 
 
 # The work that is left

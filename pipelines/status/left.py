@@ -5,7 +5,6 @@ blocks are put through what that is made of, all at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,8 @@ import pyarrow.compute as pc
 from operators.lake import Lake
 from pipelines.pace import Pace
 from pipelines.previous import Listing
+from pipelines.status.alive import moments
+from pipelines.status.ledger import Ledger
 from pipelines.units import Unit, read_units
 from pipelines.work_left import WorkLeft
 
@@ -33,26 +34,21 @@ class Left:
     basis: str | None = None
 
 
-def left_of(lake: Lake, run_id: str, ledger: dict[str, Any], rows: pa.Table, started: float | None) -> Left:
+def left_of(lake: Lake, run_id: str, ledger: Ledger, rows: pa.Table) -> Left:
     """What is left after the blocks of `rows`; of a run that is not under way without its time."""
-    n_units = (ledger.get("survey") or {}).get("units")
+    n_units = ledger.survey.units
     if n_units is None:
         return Left()
     rows = rows.select(_COLUMNS)  # without the names of parts, most of a journal
     done = _Done.of(rows)
     share = min(1.0, done.units / n_units) if n_units else None
     standing = Left(len(done.finished), n_units, share)
-    if ledger["state"] != "running":
+    if ledger.state != "running":
         return standing
-    limit = (ledger.get("config") or {}).get("limit")
-    at = pc.fill_null(rows["at"].cast(pa.int64()), 0).to_numpy() / 1e3
-    is_new = at >= (started if started is not None else 0.0)
-    blocks = rows.filter(pa.array(is_new))
-    work = blocks["tokens" if limit is None else "rows_in"].to_numpy()
-    order = np.argsort(at[is_new], kind="stable")
-    rate = Pace.of(
-        started or 0.0, int((ledger.get("attempt") or {}).get("workers") or 1), at[is_new][order], work[order]
-    ).rate
+    at = moments(rows["at"])
+    is_new = at >= (ledger.started or 0.0)
+    blocks, limit = rows.filter(pa.array(is_new)), ledger.config.limit
+    rate = _rate(ledger, at[is_new], blocks["tokens" if limit is None else "rows_in"].to_numpy())
     if not rate:
         return standing
     if limit is not None:
@@ -61,6 +57,12 @@ def left_of(lake: Lake, run_id: str, ledger: dict[str, Any], rows: pa.Table, sta
     else:
         left, basis = _tokens_left(lake, run_id, n_units, rows.filter(pa.array(~is_new)), blocks, done)
     return standing if left is None else Left(standing.units_done, n_units, share, left / rate, basis)
+
+
+def _rate(ledger: Ledger, at: npt.NDArray[np.float64], work: npt.NDArray[np.int64]) -> float | None:
+    """Work a second, lately, by the blocks of this attempt."""
+    order = np.argsort(at, kind="stable")
+    return Pace.of(ledger.started or 0.0, ledger.attempt.workers or 1, at[order], work[order]).rate
 
 
 @dataclass(frozen=True)
