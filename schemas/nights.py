@@ -53,8 +53,8 @@ NIGHT_MEASURES = Table(
 NIGHT_CHANGES = Table(
     name="night_changes",
     row="one verdict of one night: is a number like the nights before, or where did its level change",
-    key=("night", "measure", "part", "subject", "test", "since"),
-    sorted_by=("measure", "part", "subject", "test", "since"),
+    key=("night", "measure", "part", "subject", "test", "verdict", "since"),
+    sorted_by=("measure", "part", "subject", "test", "verdict", "since"),
     columns=(
         *_NIGHT,
         *_WHAT,
@@ -64,7 +64,7 @@ NIGHT_CHANGES = Table(
             pa.string(),
             "like or unlike the nights before, too few nights or too few documents; of history: step or trend",
         ),
-        Column("since", pa.string(), "first night of the new level; NULL for tonight and trends", nullable=True),
+        Column("since", pa.string(), "first night of the new level, or of the trend; NULL for tonight", nullable=True),
         Column("since_low", pa.string(), "first night of the confidence set of `since`", nullable=True),
         Column("since_high", pa.string(), "last night of the confidence set of `since`", nullable=True),
         Column(
@@ -73,13 +73,15 @@ NIGHT_CHANGES = Table(
         Column("after", pa.float64(), "tonight's value, or the level after", nullable=True),
         Column("expected_low", pa.float64(), "of tonight: lower end of where its number was expected", nullable=True),
         Column("expected_high", pa.float64(), "of tonight: upper end of where its number was expected", nullable=True),
-        Column("difference", pa.float64(), "after less before", nullable=True),
+        Column(
+            "difference", pa.float64(), "after less before, by their levels on the scale of comparison", nullable=True
+        ),
         *interval("difference"),
         CONFIDENCE,
         Column("p_value", pa.float64(), "of this number alone", nullable=True, minimum=0, maximum=1),
         Column("p_adjusted", pa.float64(), "over all numbers of the night", nullable=True, minimum=0, maximum=1),
         Column("n_nights", pa.int64(), "nights that it rests on, tonight included", unit="count", minimum=0),
-        Column("is_new", pa.bool_(), "no earlier night said so"),
+        Column("is_new", pa.bool_(), "a finding, and no earlier night reported it"),
         Column("unit", pa.string(), "of before, after and difference"),
     ),
 )

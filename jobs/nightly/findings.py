@@ -5,6 +5,7 @@ Ids are those of `jobs.nightly.watch.FINDINGS`, which `fail_on` names. Severity:
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from jobs.nightly.known import Told
 from jobs.nightly.refreshed import BenchmarkFound, Refreshed
-from jobs.nightly.summary_text import sentence, short, title
+from jobs.nightly.summary_text import news, sentence, short
 from jobs.nightly.watch import FindingId
 from operators.contamination.evidence import CONTAMINATED
 from operators.contamination.verdict import INCOMPLETE
 from operators.storage.remote import redact
+from schemas.nights import ALL
 
 if TYPE_CHECKING:
     from jobs.nightly.options import NightlyOptions
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 ALARM, WARNING, NOTE = "alarm", "warning", "note"
 _ORDER = (ALARM, WARNING, NOTE)
+_PLAIN = re.compile(r"[\w.:/ (),=+-]{1,80}", re.ASCII)  # names that mean nothing else in SQL or to a shell
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Finding:
     title: str
     detail: str
     next: str
+
+    @property
+    def is_command(self) -> bool:
+        """Whether `next` can be pasted into a shell."""
+        return self.next.startswith("assay ")
 
 
 def find(
@@ -76,13 +84,16 @@ def _in_shards(lake: str, found: BenchmarkFound) -> Finding:
 
 
 def _changed(options: NightlyOptions, lake: str, verdicts: Sequence[Told]) -> Iterator[Finding]:
-    for told in verdicts:
-        if told.verdict.is_finding and told.is_new:
-            measure = told.verdict.key[0]
-            where = f"nightly = '{options.name}' and measure = '{measure}'"
-            what = "date, part, subject, value, value_low, value_high"
-            following = _sql(lake, f"select {what} from night_measures where {where} order by all")
-            yield Finding("changed", WARNING, title(told.verdict.key), sentence(told), following)
+    """Numbers of the whole night first: what changed there changed in its domains, too."""
+    found = [told for told in verdicts if told.verdict.is_finding and told.is_new]
+    for told in sorted(found, key=lambda told: told.verdict.key[1] != ALL):
+        measure, part, subject = told.verdict.key
+        where = f"nightly = '{options.name}' and measure = '{measure}' and part = '{part}'"
+        if _PLAIN.fullmatch(subject):
+            where += f" and subject = '{subject}'"
+        what = "date, subject, value, value_low, value_high, n"
+        following = _sql(lake, f"select {what} from night_measures where {where} order by all desc")
+        yield Finding("changed", WARNING, news(told.verdict), sentence(told), following)
 
 
 def _rejects(options: NightlyOptions, lake: str, night: Night, refreshed: Refreshed) -> Iterator[Finding]:
@@ -123,7 +134,7 @@ def _missed(night: Night) -> Iterator[Finding]:
 
 
 def _sql(lake: str, sql: str) -> str:
-    """A query of ours: it holds no more of a stranger than names of runs, so a pair of quotes is enough."""
+    """A query of ours: it holds no more of a stranger than plain names, so a pair of quotes is enough."""
     return f'{_command("sql", lake)} "{sql}"'
 
 

@@ -1,8 +1,8 @@
 """Which of a night's findings are news: changes of level that an earlier night reported are not told again.
 
-A change is known where an earlier night has one of the same number whose confidence set of dates shares a night with
-this one's; a trend, where an earlier night has a trend of the same number. A night unlike those before it is always
-news.
+A change is known where an earlier night has one of the same number, in the same direction, whose confidence set of
+dates shares a night with this one's; a trend, where an earlier night has a trend of the same number in the same
+direction. A night unlike those before it is always news.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from jobs.nightly.past import PastNight
 from operators.nights.judge import Key, Verdict
 from schemas.nights import HISTORY, STEP, TREND
 
+_Kind = tuple[Key, str, bool]
+
 
 @dataclass(frozen=True)
 class Told:
@@ -26,17 +28,24 @@ class Told:
 
 def told(verdicts: Iterable[Verdict], past: Sequence[PastNight]) -> list[Told]:
     """Each verdict with whether it is news."""
-    known: dict[tuple[Key, str], list[tuple[str, str]]] = {}
+    known: dict[_Kind, list[tuple[str, str]]] = {}
     for night in past:
-        for key, verdict, dates in _changes(night):
-            known.setdefault((key, verdict), []).append(dates)
-    return [Told(each, not _is_known(each, known.get((each.key, each.verdict), []))) for each in verdicts]
+        for kind, dates in _changes(night):
+            known.setdefault(kind, []).append(dates)
+    kinds = ((each, _kind(each.key, each.verdict, each.difference)) for each in verdicts)
+    return [Told(each, not _is_known(each, known.get(kind, []))) for each, kind in kinds]
 
 
-def _changes(night: PastNight) -> Iterator[tuple[Key, str, tuple[str, str]]]:
+def _changes(night: PastNight) -> Iterator[tuple[_Kind, tuple[str, str]]]:
     for row in night.changes.to_pylist():
         if row["test"] == HISTORY:
-            yield _key(row), row["verdict"], (row["since_low"] or "", row["since_high"] or "")
+            kind = _kind(_key(row), row["verdict"], row["difference"])
+            yield kind, (row["since_low"] or "", row["since_high"] or "")
+
+
+def _kind(key: Key, verdict: str, difference: float | None) -> _Kind:
+    """Of what number, step or trend, and whether it went up."""
+    return key, verdict, (difference or 0) > 0
 
 
 def _key(row: dict[str, Any]) -> Key:

@@ -24,7 +24,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,26 +31,28 @@ import pyarrow as pa
 
 from jobs.nightly.findings import Finding, find
 from jobs.nightly.known import Told, told
-from jobs.nightly.past import PastNight, night_id, read_past
+from jobs.nightly.past import PastNight, read_past
 from jobs.nightly.refreshed import Refreshed
+from jobs.nightly.summary_rows import Rows, change_rows, measure_rows, plain_row
 from jobs.nightly.summary_text import title
 from operators.lake import Lake
-from operators.nights.estimate import CONFIDENCE, FEWEST_UNITS
+from operators.nights.estimate import FEWEST_UNITS
 from operators.nights.judge import Judged, Key, Nights, Verdict, Watch, judge
-from operators.nights.read import Number
+from operators.nights.measures import REPEATED_SHARE
 from operators.results import keep_result
 from operators.storage.remote import redact
-from schemas.nights import NIGHT_CHANGES, NIGHT_MEASURES, TONIGHT, TOO_SMALL
+from pipelines.nightly.night import night_id
+from schemas.nights import NIGHT_CHANGES, NIGHT_MEASURES, TONIGHT, TOO_FEW, TOO_SMALL
 from schemas.results import NIGHTS
 
 if TYPE_CHECKING:
     from jobs.nightly.options import NightlyOptions
+    from jobs.nightly.watch import WatchOptions
     from pipelines.nightly.night import Night
 
 SCHEMA, VERSION = "assay.night", 1
 GOOD, FOUND = 0, 3  # exit codes
 _NIGHTS_A_YEAR = 365
-_SAME = ("nightly", "date", "run_id", "confidence")  # in every row of a night
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Summary:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     n_past: int
-    history: Mapping[Key, Sequence[Mapping[str, Any]]] = field(repr=False)
+    history: Mapping[Key, Rows] = field(repr=False)
 
     @property
     def fails(self) -> tuple[Finding, ...]:
@@ -101,8 +102,8 @@ class Summary:
                 "tokens": refreshed.tokens,
                 "reasons": dict(refreshed.reasons),
             },
-            "measures": [_plain(row) for row in _measure_rows(self.options, self.night, refreshed.numbers)],
-            "changes": [_plain(row) for row in _change_rows(self.options, self.night, self.verdicts)],
+            "measures": [plain_row(row) for row in measure_rows(self.options, self.night, refreshed.numbers)],
+            "changes": [plain_row(row) for row in change_rows(self.options, self.night, self.verdicts)],
             "benchmarks": [{**asdict(each), "examples": list(each.examples)} for each in refreshed.benchmarks],
             "contamination": [dict(each) for each in refreshed.verdicts],
             "false_alarms": {"alpha": alpha, "most_a_year": alpha * _NIGHTS_A_YEAR},
@@ -133,15 +134,15 @@ def summarise(options: NightlyOptions, lake: Lake, night: Night, refreshed: Refr
     refreshed = refreshed or Refreshed()
     watch = options.watch
     past = read_past(lake, options.name, night.date, since=night.baseline, most=watch.nights)
-    rows = _measure_rows(options, night, refreshed.numbers)
+    rows = measure_rows(options, night, refreshed.numbers)
     history = _history(past, rows)
-    sure = {key: kept for key, values in history.items() if (kept := _sure(values))}
+    sure = {key: kept for key, values in history.items() if (kept := _sure(_comparable(key, values, watch)))}
     judged = judge(
         {key: _nights(values) for key, values in sure.items()}, Watch(watch.alpha, _draws(options), watch.seed)
     )
-    small = [_too_small(key, values[-1]) for key, values in history.items() if key not in sure]
-    verdicts = tuple(told([*judged.verdicts, *small], past))
-    changes = _change_rows(options, night, verdicts)
+    others = [_not_judged(key, values, watch) for key, values in history.items() if key not in sure]
+    verdicts = tuple(told([*judged.verdicts, *others], past))
+    changes = change_rows(options, night, verdicts)
     keep_result(
         lake,
         NIGHTS,
@@ -186,73 +187,6 @@ def _draws(options: NightlyOptions) -> int:
     return max(options.watch.draws, int(np.ceil(4 / options.watch.alpha)))
 
 
-# Rows
-
-
-def _measure_rows(options: NightlyOptions, night: Night, numbers: Sequence[Number]) -> list[dict[str, Any]]:
-    return [
-        {
-            "nightly": options.name,
-            "date": night.date.isoformat(),
-            "run_id": night.run_id,
-            "measure": each.measure,
-            "part": each.part,
-            "subject": each.subject,
-            "value": each.estimate.value,
-            "value_low": each.estimate.low,
-            "value_high": each.estimate.high,
-            "confidence": CONFIDENCE,
-            "unit": each.unit,
-            "n": each.estimate.n,
-            "n_units": each.estimate.n_units,
-            "method": each.estimate.method,
-            "scale": each.estimate.scale,
-            "level": each.estimate.level,
-            "level_error": each.estimate.level_error,
-        }
-        for each in numbers
-    ]
-
-
-def _change_rows(options: NightlyOptions, night: Night, verdicts: Sequence[Told]) -> list[dict[str, Any]]:
-    return [
-        {
-            "nightly": options.name,
-            "date": night.date.isoformat(),
-            **dict(zip(("measure", "part", "subject"), verdict.key, strict=True)),
-            "test": verdict.test,
-            "verdict": verdict.verdict,
-            "since": _iso(verdict.since),
-            "since_low": _iso(verdict.since_low),
-            "since_high": _iso(verdict.since_high),
-            "before": verdict.before,
-            "after": verdict.after,
-            "expected_low": verdict.expected[0] if verdict.expected else None,
-            "expected_high": verdict.expected[1] if verdict.expected else None,
-            "difference": verdict.difference,
-            "difference_low": verdict.interval[0] if verdict.interval else None,
-            "difference_high": verdict.interval[1] if verdict.interval else None,
-            "confidence": CONFIDENCE,
-            "p_value": verdict.p_value,
-            "p_adjusted": verdict.p_adjusted,
-            "n_nights": verdict.n_nights,
-            "is_new": each.is_new,
-            "unit": verdict.unit,
-        }
-        for each in verdicts
-        for verdict in (each.verdict,)
-    ]
-
-
-def _iso(day: date | None) -> str | None:
-    return None if day is None else day.isoformat()
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in row.items() if name not in _SAME}
-    return {name: None if isinstance(v, float) and not isfinite(v) else v for name, v in kept.items()}
-
-
 # The nights before
 
 
@@ -273,17 +207,24 @@ def _key(row: Mapping[str, Any]) -> Key:
     return row["measure"], row["part"], row["subject"]
 
 
-def _sure(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _comparable(key: Key, rows: Rows, watch: WatchOptions) -> Rows:
+    """The nights of a number that mean the same: of texts seen before, those that looked back at as many nights as are
+    asked for. Before, the share rises with every night that there is to look back at."""
+    return rows[max(0, watch.repeats_nights - 1) :] if key[0] == REPEATED_SHARE else rows
+
+
+def _sure(rows: Rows) -> list[Mapping[str, Any]]:
     """The nights of a number whose error can be relied on; none where tonight's cannot."""
     sure = [row for row in rows if row["level_error"] is not None and row["n_units"] >= FEWEST_UNITS]
     return sure if sure and sure[-1] is rows[-1] else []
 
 
-def _too_small(key: Key, row: Mapping[str, Any]) -> Verdict:
-    return Verdict(key, TONIGHT, TOO_SMALL, row["unit"], 1, after=row["value"])
+def _not_judged(key: Key, rows: Rows, watch: WatchOptions) -> Verdict:
+    why = TOO_SMALL if _comparable(key, rows, watch) else TOO_FEW
+    return Verdict(key, TONIGHT, why, rows[-1]["unit"], 1, after=rows[-1]["value"])
 
 
-def _nights(rows: Sequence[Mapping[str, Any]]) -> Nights:
+def _nights(rows: Rows) -> Nights:
     return Nights(
         [date.fromisoformat(row["date"]) for row in rows],
         np.array([row["level"] for row in rows], np.float64),
@@ -291,12 +232,18 @@ def _nights(rows: Sequence[Mapping[str, Any]]) -> Nights:
         rows[-1]["scale"],
         rows[-1]["unit"],
         rows[-1]["n_units"] - 1,
+        rows[-1]["value"],
     )
 
 
 def _about(judged: Judged) -> list[str]:
     """What limits the verdicts."""
     notes = []
+    if judged.reach is not None:
+        notes.append(
+            f"tonight a number is unlike the nights before where it is some {judged.reach:.1f} times as far off as its "
+            "expected interval reaches: fewer nights before, more numbers and strange nights before make that more"
+        )
     if judged.weekly:
         notes.append(f"a weekly cycle was taken out of {', '.join(map(title, judged.weekly))}")
     if judged.dependent:

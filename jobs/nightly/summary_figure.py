@@ -1,8 +1,8 @@
 """The figure of a summary: the main numbers over the nights, with their intervals and changes of level, as SVG text.
 
-A panel a number, at most MOST_PANELS: those with a finding first, then the usual ones. Grey bands are the confidence
-sets of dates of changes; dashed lines the first nights of new levels. Names of measures are ours; names of domains and
-scores are drawn as `jobs.figures.style` does, and matplotlib escapes what it writes.
+A panel a number, at most MOST_PANELS: those with news first, then the usual ones, then those whose changes are known.
+Grey bands are the confidence sets of dates of changes; dashed lines the first nights of new levels. Names of measures
+are ours; names of domains and scores are drawn as `jobs.figures.style` does, and matplotlib escapes what it writes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.figures.style import COLOURS, GREY, PALE, canvas, grid, plain
 from jobs.nightly.known import Told
+from jobs.nightly.summary_rows import Rows
 from jobs.nightly.summary_text import title
 from operators.nights.judge import Key
 from operators.nights.measures import BITS_PER_BYTE, ONE_BYTE_SHARE, REJECTS_SHARE, REPEATED_SHARE, TOKENS_PER_BYTE
@@ -30,8 +31,6 @@ _WIDTH, _PANEL = 7.2, 1.7  # inches
 _LONGEST_TITLE = 80
 _RED = "#b00020"
 _DAY = timedelta(days=1)
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 def figure_svg(history: Mapping[Key, Rows], verdicts: Sequence[Told]) -> str:
@@ -52,9 +51,10 @@ def figure_svg(history: Mapping[Key, Rows], verdicts: Sequence[Told]) -> str:
 
 
 def _chosen(history: Mapping[Key, Rows], verdicts: Sequence[Told]) -> list[Key]:
-    found = [told.verdict.key for told in verdicts if told.verdict.is_finding]
+    found = [told for told in verdicts if told.verdict.is_finding]
+    news, known = ([told.verdict.key for told in found if told.is_new is is_new] for is_new in (True, False))
     usual = [(name, ALL, "") for name in _USUAL]
-    return [key for key in dict.fromkeys([*found, *usual]) if key in history][:MOST_PANELS]
+    return [key for key in dict.fromkeys([*news, *usual, *known]) if key in history][:MOST_PANELS]
 
 
 def _noon(day: date) -> Any:
@@ -69,9 +69,9 @@ def _draw(axes: Axes, key: Key, rows: Rows, told: Sequence[Told]) -> None:
         if verdict.since and verdict.since_low and verdict.since_high:
             axes.axvspan(_noon(verdict.since_low) - _DAY, _noon(verdict.since_high), color=PALE, zorder=0)
             axes.axvline(_noon(verdict.since) - _DAY / 2, color=_RED, linestyle="--", linewidth=1)
-    for day, row in zip(days, rows, strict=True):
-        if row["value_low"] is not None and row["value_high"] is not None:
-            axes.plot([day, day], [row["value_low"], row["value_high"]], color=GREY, linewidth=1)
+    spans = [(day, row["value_low"], row["value_high"]) for day, row in zip(days, rows, strict=True)]
+    if known := [span for span in spans if None not in span]:
+        axes.vlines(*zip(*known, strict=True), color=GREY, linewidth=1)
     axes.plot(days, values, color=COLOURS[0], linewidth=1, marker="o", markersize=3)
     axes.plot(days[-1:], values[-1:], color=_RED, marker="o", markersize=6, markerfacecolor="none")
     said = plain(title(key))

@@ -23,6 +23,7 @@ from jobs.nightly.summary_figure import figure_svg
 from jobs.nightly.summary_text import number, sentence, short, span, title
 from operators.nights.estimate import FEWEST_UNITS
 from operators.nights.judge import FEWEST
+from operators.nights.measures import REPEATED_SHARE
 from schemas.nights import ALL, DOMAIN, HISTORY, TONIGHT
 
 if TYPE_CHECKING:
@@ -139,11 +140,11 @@ def _nothing(summary: Summary) -> str:
     n = len(summary.refreshed.numbers)
     if summary.n_compared == n:
         return "Nothing: no number is unlike the nights before, and nothing else was found."
-    most = f"{summary.n_compared} of {n} numbers" if summary.n_compared else "No number"
-    return (
-        f"Nothing was found, but {most} could be compared with the nights before: that takes {FEWEST} of them on one "
-        f"level ({_nights_before(summary)}) and {FEWEST_UNITS} documents or shards in each."
-    )
+    most = f"only {summary.n_compared} of {n} numbers" if summary.n_compared else "no number"
+    takes = f"{FEWEST} of them on one level ({_nights_before(summary)}), {FEWEST_UNITS} documents or shards in each"
+    if REPEATED_SHARE in {each.measure for each in summary.refreshed.numbers}:
+        takes += f", and of texts seen before {summary.options.watch.repeats_nights} nights to look back at"
+    return f"Nothing was found, but {most} could be compared with the nights before: that takes {takes}."
 
 
 def _nights_before(summary: Summary) -> str:
@@ -160,11 +161,12 @@ def _lead(summary: Summary) -> str:
     else:
         said.append("No shard was new or changed")
     if night.covers:
-        said.append(f"the night covers {len(night.covers)} missed before it")
+        said.append(f"it covers {len(night.covers)} missed night{'s' * (len(night.covers) != 1)} before it")
     if night.resumed:
         said.append("it had been stopped, and went on where it was")
-    verdict = "exit code 3" if summary.fails else "exit code 0"
-    return f"{'; '.join(said)}; {verdict}."
+    said.append(f"exit code {summary.exit_code}")
+    spared = ", since `fail_on` names nothing of what was found" if summary.findings and not summary.fails else ""
+    return f"{'; '.join(said)}{spared}."
 
 
 def _scored(summary: Summary) -> list[tuple[str, str]]:
@@ -183,7 +185,8 @@ def _scored(summary: Summary) -> list[tuple[str, str]]:
 
 def _changes(summary: Summary) -> Grid:
     heads = (Head("number"), Head("what changed"), Head("news"))
-    told = [each for each in summary.verdicts if each.verdict.test == HISTORY]
+    found = [each for each in summary.verdicts if each.verdict.test == HISTORY]
+    told = sorted(found, key=lambda each: (not each.is_new, each.verdict.key[1] != ALL))
     rows = [[title(each.verdict.key), sentence(each), "new" if each.is_new else "known"] for each in told]
     return Grid("Changes of level", heads, rows)
 
@@ -212,7 +215,9 @@ def _grid(summary: Summary, name: str, is_of: Any) -> Grid:
                 span(found.low, found.high, each.unit), expected, verdict.verdict, f"{found.n_units:,} {found.method}",
             ])  # fmt: skip
     caption = (
-        "expected: where 95 of 100 nights like those before would lie; from: the independent units of the interval"
+        "expected: where 95 of 100 nights like those before would lie, so of 20 numbers one is outside by luck; unlike "
+        "the nights before: further off than luck takes any of tonight's numbers; from: the independent units of the "
+        "95 % interval"
     )
     return Grid(name, heads, rows, caption)
 
@@ -249,9 +254,11 @@ def _standing_notes(summary: Summary) -> list[str]:
     alpha = summary.options.watch.alpha
     return [
         f"{_nights_before(summary)}. A number has a verdict from {FEWEST} nights of one level on.",
-        f"In a night in which nothing changed, the chance of any finding of change is at most {alpha:.2g}, over all "
-        f"numbers together: at most {365 * alpha:.1f} nights of a year. Long tails from night to night can double it, "
-        "and nights that depend on the night before raise it further.",
+        f"Where nights are independent and scatter normally, the chance of any finding of change in a night in which "
+        f"nothing changed is at most {alpha:.2g}, over all numbers together: at most {365 * alpha:.1f} nights of a "
+        "year. Long tails from night to night raise it up to two and a half times. Nights that are a little like the "
+        "one before raise it far more: with a correlation of 0.3, and 0.01 asked for, 8 % of simulated histories of 60 "
+        "nights had a false change of level, and 12 % of 120 nights.",
         "Intervals take shards as the independent units where they are many, else documents; how far nights scatter "
         "beyond that is estimated from the nights.",
     ]

@@ -9,7 +9,7 @@ from math import floor, isfinite, log10
 
 from jobs.errors import printable
 from jobs.nightly.known import Told
-from operators.nights.judge import Key
+from operators.nights.judge import Key, Verdict
 from operators.nights.measures import TITLES
 from schemas.nights import ALL, HISTORY, STEP, TREND
 
@@ -54,6 +54,16 @@ def _digits(value: float, plus: str) -> str:
     return f"{value:{plus}.{min(after, 8)}f}" if after <= 8 else f"{value:{plus}.2e}"
 
 
+def news(verdict: Verdict) -> str:
+    """What was found of one number in a few words, without how much: of a verdict that is a finding."""
+    said, is_up = title(verdict.key), (verdict.difference or 0) > 0
+    if verdict.verdict == STEP:
+        return f"{said}: {'higher' if is_up else 'lower'} since {verdict.since}"
+    if verdict.verdict == TREND:
+        return f"{said}: drifting {'up' if is_up else 'down'}"
+    return f"{said}: {'higher' if is_up else 'lower'} than expected tonight"
+
+
 def sentence(told: Told) -> str:
     """What was found of one number: of a verdict that is a finding."""
     verdict = told.verdict
@@ -70,7 +80,7 @@ def sentence(told: Told) -> str:
         return f"level changed {when}: {change}, {apart}; {verdict.n_nights} nights, {p}"
     if verdict.test == HISTORY and verdict.verdict == TREND:
         change = f"{number(verdict.before, unit)} to {number(verdict.after, unit)}"
-        return f"drifts steadily over {verdict.n_nights} nights: {change}, {apart}; {p}"
+        return f"drifts steadily over the {verdict.n_nights} nights from {verdict.since} on: {change}, {apart}; {p}"
     value = number(verdict.after, unit)
     low, high = verdict.expected or (None, None)
     expected = span(low, high, unit)

@@ -34,8 +34,7 @@ _FARTHEST = 40.0  # of the likelihood ratio: dates beyond are in no 95 % set
 class Size:
     """A change on the scale of comparison. `first`, `last`: ends of the set of dates, as nights before the change.
 
-    `before`, `after` are the levels at the best date and `errors` theirs; `reach`: half the width of the interval of
-    their difference, and `low`, `high` that interval over all dates.
+    `before`, `after`: the levels at the best date; `low`, `high`: the interval of their difference over all dates.
     """
 
     first: int
@@ -105,7 +104,9 @@ class _Worlds:
 
 
 def _levels(values_T: Floats, weights_T: Floats, split: int) -> tuple[float, float]:
-    return tuple(float(np.average(values_T[s], weights=weights_T[s])) for s in (slice(split), slice(split, None)))  # type: ignore[return-value]
+    sides = slice(split), slice(split, None)
+    before, after = (float(np.average(values_T[side], weights=weights_T[side])) for side in sides)
+    return before, after
 
 
 def _difference(values_T: Floats, weights_T: Floats, split: int, confidence: float) -> tuple[float, float]:

@@ -10,11 +10,15 @@
     repeated_share      documents whose text a shard of another name held on an earlier night
     domain_share        bytes of a domain / bytes
     score_mean          mean of a score: of the roll-ups min_k_20 and min_k_plus_plus_20, and of kept ones
-    above_quantile      documents whose roll-up is above what 5 % of the first night's were above
-     auroc: see `operators.evaluation`
+    above_quantile      documents whose roll-up is above what 5 % of the first night's were above (of 20 or more)
+    auroc               of a score, where documents have labels: see `operators.evaluation`
     overlap_items       share of a benchmark's items found in the night's shards: a count, no estimate
 
 Per domain: bits_per_byte, tokens_per_byte, domain_share.
+
+Two of them depend on how much there is to find a text in: twin_share rises with the documents of a night, so one that
+covers missed nights has more; repeated_share rises with the nights that are looked back at, so nights are compared
+by it only once there are as many as are asked for.
 """
 
 from __future__ import annotations

@@ -51,14 +51,14 @@ select source, count(*) as n, count(*) filter (where text_sha256 in (from twins)
 from of_night group by source order by source
 """
 
-# A text of a changed shard is no repetition of itself: only shards of another name count.
+# A text of a changed shard is no repetition of itself: only shards of another name count. The least and the greatest
+# name say whether there is one, a row a text: pairs of a text that every shard holds would be shards by documents.
 _REPEATED = f"""with {_OF_NIGHT}, earlier as (
-  select distinct text_sha256, source from documents where list_contains($earlier::varchar[], run_id)
+  select text_sha256, min(source) as first_source, max(source) as last_source
+  from documents where list_contains($earlier::varchar[], run_id) group by text_sha256
 )
-select source, count(*) as n, count(*) filter (where exists (
-  select 1 from earlier e where e.text_sha256 = d.text_sha256 and e.source <> d.source
-)) as found
-from of_night d group by source order by source
+select source, count(*) as n, count(*) filter (where first_source <> source or last_source <> source) as found
+from of_night left join earlier using (text_sha256) group by source order by source
 """
 
 _REJECTED = f"""with {_OF_NIGHT}, records as (
@@ -90,7 +90,8 @@ select name, source, count(*) as n, sum(x) as x, count(*)::double as y, sum(x * 
 from rows group by name, source order by name, source
 """
 
-_THRESHOLDS = "quantile_cont({name}, $at) filter (where isfinite({name})) as {name}"
+_THRESHOLDS = """case when count(*) filter (where isfinite({name})) * (1 - $at) >= 1
+  then quantile_cont({name}, $at) filter (where isfinite({name})) end as {name}"""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def read_numbers(connection: duckdb.DuckDBPyConnection, reading: Reading) -> lis
 
 
 def read_thresholds(connection: duckdb.DuckDBPyConnection, run_id: str, torn: Sequence[str] = ()) -> dict[str, float]:
-    """The QUANTILE point of each roll-up over the documents of a run; those without a value are left out."""
+    """The QUANTILE point of each roll-up over the documents of a run; none of so few that not one is above it."""
     columns = ", ".join(_THRESHOLDS.format(name=name) for name in ROLLED_UP)
     values = {"run_id": run_id, "torn": list(torn), "at": QUANTILE}
     (row,) = _rows(connection, f"with {_OF_NIGHT} select {columns} from of_night", values).to_pylist()

@@ -1,7 +1,8 @@
 """How long the tails of nights are: every night of every number as if it were tonight, all numbers together.
 
     z_t    (y_t - level without night t) / its spread,  t of T - 2 degrees of freedom where nights scatter normally
-    fit    z ~ s t_nu, nu on a grid, s by maximum likelihood (EM), over the nights of all numbers
+    fit    z ~ s t_nu, nu on a grid, s by maximum likelihood (EM), over the nights of all numbers that scatter beyond
+           their errors
     taken where its log-likelihood beats that of the normal model by GAIN:  P(|z|) = 2 P(t_nu > |z| / s)
 
 The smallest p-value of many numbers lies far out, where a normal tail is wrong by orders of magnitude: one number
@@ -41,17 +42,26 @@ class Tail:
         """Two-sided, of a night that is `far` spreads off; 0 where nothing is known."""
         return 0.0 if self.freedom == inf else float(2 * special.stdtr(self.freedom, -abs(far) / self.scale))
 
+    def far(self, p_value: float) -> float:
+        """How many spreads off a night with this p-value is; 0 where nothing is known."""
+        return 0.0 if self.freedom == inf else float(-special.stdtrit(self.freedom, p_value / 2)) * self.scale
+
 
 def left_out(values_T: Floats, errors_T: Floats) -> Floats:
-    """How far each night is from the others, in spreads, [T]; weights are those of all nights. Needs three nights."""
+    """How far each night is from the others, in spreads, [T]; weights are those of all nights. Needs three nights.
+
+    None, [0], where errors explain the scatter, or nothing varies: by what is believed of them such nights lie close
+    together, and beside them the nights of every other number would look like a long tail.
+    """
     tau2 = between(values_T, errors_T)
+    if tau2 == 0:
+        return np.zeros(0)
     weights_T = weights_of(values_T, errors_T, tau2)
     share_T = weights_T / weights_T.sum()
     residuals_T = values_T - float((share_T * values_T).sum())
     apart_T = residuals_T / (1 - share_T)
     squares_T = weights_T * residuals_T * apart_T
-    least = 1.0 if tau2 == 0 else _LEAST  # where errors explain the scatter they are believed, as in `levels`
-    scale_T = np.maximum(least, ((weights_T * residuals_T**2).sum() - squares_T) / (values_T.size - 2))
+    scale_T = np.maximum(_LEAST, ((weights_T * residuals_T**2).sum() - squares_T) / (values_T.size - 2))
     return np.asarray(apart_T * np.sqrt(weights_T * (1 - share_T) / scale_T), dtype=np.float64)
 
 

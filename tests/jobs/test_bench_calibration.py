@@ -12,7 +12,7 @@ from output import unfolded
 from typer.testing import CliRunner
 
 from jobs.bench import calibration, order_worlds, worlds
-from jobs.bench.calibration import Check, summary
+from jobs.bench.checks import Check, Kind, summary
 from jobs.bench.order_worlds import model_sums
 from jobs.bench.targets import Verdict, judge, lines_of
 from jobs.bench.worlds import World
@@ -129,7 +129,7 @@ def summary_value(checks: list[Check], kind: str, name: str) -> float:
 
 def test_every_target_finds_its_number_and_kinds_that_were_not_drawn_are_not_measured() -> None:
     inside = {"uniform": (0.5, 0.01, 1.0), "at most": (0.04, 0.0, 0.05)}
-    checks = [Check(kind, "", 50, value, 0.0, low, high) for kind in get_args(calibration.Kind)
+    checks = [Check(kind, "", "50", value, 0.0, low, high) for kind in get_args(Kind)
               for value, low, high in [inside.get(kind, (0.95, 0.93, 0.97))]]  # fmt: skip
     assert {verdict.word for verdict in judged(checks)} == {"met"}
     assert {verdict.word for verdict in judged([])} == {"not measured"}
@@ -138,7 +138,7 @@ def test_every_target_finds_its_number_and_kinds_that_were_not_drawn_are_not_mea
 @pytest.mark.parametrize(("kind", "value"), [("fit", 0.92), ("fit", 0.98), ("mixture", 0.92), ("mixture", 0.98),
                                              ("covers", 0.92)])  # fmt: skip
 def test_the_worst_row_of_a_kind_is_what_its_target_is_judged_by(kind: Any, value: float) -> None:
-    checks = [Check(kind, "", 50, each, 0.0, 0.93) for each in (0.95, value, 0.96)]
+    checks = [Check(kind, "", "50", each, 0.0, 0.93) for each in (0.95, value, 0.96)]
     (missed,) = [verdict for verdict in judged(checks) if verdict.word == "not met"]
     assert missed.value == value
 

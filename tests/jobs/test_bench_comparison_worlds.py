@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.bench import calibration, comparison_worlds
+from jobs.bench.checks import LOW
 from jobs.bench.comparison_worlds import EQUAL, NAMES, UNEQUAL, corpora, counted
 from operators.comparison.divergences import statistic
 from operators.comparison.grams import Grams
@@ -54,7 +55,7 @@ def test_intervals_that_are_too_short_do_not_pass(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(comparison_worlds, "jackknife", shorter)
     covered = comparison_worlds.covered(200, 50, EQUAL, 0, apart=0.3)
-    assert all(np.mean(covered[name]) < calibration.LOW for name in NAMES)
+    assert all(np.mean(covered[name]) < LOW for name in NAMES)
 
 
 def test_corpora_that_differ_are_noticed() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.bench import calibration, fit_worlds
+from jobs.bench.checks import HIGH, LOW
 from operators.mixtures import fit, fit_intervals
 from operators.mixtures.fit_intervals import Estimates
 
@@ -27,7 +28,7 @@ def test_a_world_has_the_truth_that_it_says(world: fit_worlds.World) -> None:
 def test_intervals_cover_in_every_world() -> None:
     checks = list(calibration._fit(DRAWS, 50, 0))
     assert len(checks) == 5
-    assert [c.name for c in checks if not calibration.LOW - SLACK < c.value < calibration.HIGH + SLACK] == []
+    assert [c.name for c in checks if not LOW - SLACK < c.value < HIGH + SLACK] == []
     assert {(c.kind, c.low, c.high, c.sample) for c in checks} == {("fit", 0.93, 0.97, "50 in all")}
 
 
@@ -43,7 +44,7 @@ def test_percentile_intervals_would_not_pass(monkeypatch: pytest.MonkeyPatch) ->
     ours = np.mean(list(fit_worlds.bits_per_byte(fit_worlds.LEVEL_WORLD, DRAWS, 10, 0)))
     monkeypatch.setattr(fit_intervals, "studentised", percentiles)
     theirs = np.mean(list(fit_worlds.bits_per_byte(fit_worlds.LEVEL_WORLD, DRAWS, 10, 0)))
-    assert theirs < calibration.LOW - SLACK / 3
+    assert theirs < LOW - SLACK / 3
     assert theirs < ours - 0.03
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.bench import calibration, night_worlds
+from jobs.bench.checks import at_most
 from operators.nights import levels
 
 
@@ -29,7 +30,7 @@ def test_promises_hold_for_small_samples(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(night_worlds, "SAME", night_worlds.SAME[1:])
     checks = [*calibration._nights(60, 1)]
     assert [c.name for c in checks if not c.is_met] == []
-    assert {c.sample for c in checks} == {"6 nights", "60 nights"}
+    assert {c.sample for c in checks} == {"6 nights", "20 nights", "60 nights"}
     found = night_worlds.found(night_worlds.CLEAR[1], 50, 0)
     assert found.power > 0.8
     assert np.mean(found.dates) > 0.88
@@ -44,5 +45,5 @@ def test_without_scatter_between_nights_ordinary_nights_are_called_changes(monke
 
     monkeypatch.setattr(night_worlds, "level_of", of_errors_alone)
     p_values = [*night_worlds.tonight_p_values(night_worlds.SAME[0], 300, 60, 0)]
-    check = calibration._at_most("", 60, [float(p <= 0.05) for p in p_values], 0.05)
+    check = at_most("", "60 nights", [float(p <= 0.05) for p in p_values], 0.05)
     assert not check.is_met

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
@@ -23,6 +24,7 @@ from operators.catalog import connect
 from operators.lake import Lake
 from operators.nights import estimate
 from operators.nights.estimate import counted_share, ratio
+from operators.nights.measures import REPEATED_SHARE
 from operators.nights.read import Number
 from operators.verify import verify
 
@@ -94,6 +96,60 @@ def test_a_change_of_level_is_news_once(lake: Lake, tmp_path: Path) -> None:
     assert not known.is_new
     assert second.findings == ()
     assert "known" in second.markdown()
+    assert [row["is_new"] for row in first.json()["changes"]] == [False, True], "a night like the others is no news"
+
+
+def test_a_finding_says_which_way_and_asks_for_its_own_number(tmp_path: Path) -> None:
+    lake, measure = Lake(str(tmp_path / "lake")), "bits_per_byte"
+    nights.keep_past(lake, levels(BEFORE), keys=[(measure, "domain", "news sites"), (measure, "all", "")])
+    domain = replace(bits(1.2), part="domain", subject="news sites")
+    whole, part = summed(lake, BEFORE, 1.6, domain).findings
+    assert whole.title == "bits per byte: higher than expected tonight"
+    assert part.title == 'bits per byte, domain "news sites": lower than expected tonight'
+    assert "part = 'domain' and subject = 'news sites'" in part.next
+    page = summed(lake, BEFORE, 1.6, domain).markdown()
+    assert "since \\`fail\\_on\\` names nothing of what was found" in page
+
+
+def test_a_trend_says_from_when_on(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    nights.keep_past(lake, [value + 0.01 * place for place, value in enumerate(levels(30))])
+    (finding,) = summed(lake, 30, 1.7).findings
+    assert finding.title == "bits per byte: drifting up"
+    assert f"drifts steadily over the 31 nights from {nights.day(0)} on" in finding.detail
+
+
+def test_a_drift_the_other_way_is_news(tmp_path: Path) -> None:
+    """A number that drifted up once, was told of, and drifts down by now."""
+    lake = Lake(str(tmp_path / "lake"))
+    nights.keep_past(lake, [value + 0.01 * place for place, value in enumerate(levels(30))])
+    assert [finding.title for finding in summed(lake, 30, 1.7).findings] == ["bits per byte: drifting up"]
+    told = f"night_changes/night=web-{nights.day(30)}"
+    falling = Lake(str(tmp_path / "falling"))
+    nights.keep_past(falling, [value - 0.01 * place for place, value in enumerate(levels(31))])
+    shutil.copytree(Path(lake.root, told), Path(falling.root, told), dirs_exist_ok=True)
+    assert [finding.title for finding in summed(falling, 31, 1.09).findings] == ["bits per byte: drifting down"]
+    assert summed(falling, 32, 1.08).findings == ()
+
+
+def test_texts_seen_before_are_compared_once_all_nights_look_back_equally_far(tmp_path: Path) -> None:
+    """The share grows with every night that there is to look back at: that is no change of the corpus."""
+    lake = Lake(str(tmp_path / "lake"))
+    window, size = 10, 30
+    seen = [0.01 * min(place + 1, window) + level - 1.4 for place, level in enumerate(levels(size + 1))]
+    nights.keep_past(lake, seen[:size], keys=[(REPEATED_SHARE, "all", "")])
+    tonight = replace(bits(seen[size]), measure=REPEATED_SHARE)
+
+    def of(looked_back: int) -> Summary:
+        watch = {"repeats_nights": looked_back}
+        return summarise(nights.options(watch=watch), lake, nights.night(size), Refreshed((tonight,), documents=60))
+
+    assert [finding.id for finding in of(0).findings] == ["changed"], "what it would be without"
+    assert of(window).findings == ()
+    assert of(window).verdicts[0].verdict.n_nights == size + 1 - (window - 1)
+    few = of(size + 2)
+    assert [told.verdict.verdict for told in few.verdicts] == ["too few nights"]
+    assert f"{size + 2} nights to look back at" in few.markdown()
 
 
 def test_few_nights_and_a_night_without_a_run(tmp_path: Path) -> None:
@@ -101,7 +157,7 @@ def test_few_nights_and_a_night_without_a_run(tmp_path: Path) -> None:
     summary = summed(lake, 0, 1.4)
     assert summary.verdicts[0].verdict.verdict == "too few nights"
     assert summary.markdown().startswith("# Scored: too little yet to compare it with\n")
-    assert "No number could be compared with the nights before" in summary.html()
+    assert "Nothing was found, but no number could be compared with the nights before" in summary.html()
     nothing = summarise(nights.options(fail_on=["missed"]), lake, nights.night(1, run=False), None)
     assert nothing.exit_code == 0
     assert "Good: nothing new to score" in nothing.html()

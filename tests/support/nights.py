@@ -1,7 +1,7 @@
 """Nights for tests: runs whose numbers are given, and a nightly job that is refreshed and summed up over them.
 
 nights.write_run(lake, "web-2026-11-01", shards=...)       documents over shards, with roll-ups and rejects
-nights.past(lake, values)                                  a history of one number, kept as the nights before
+nights.keep_past(lake, values)                             a history of one number or several, kept as the nights before
 """
 
 from __future__ import annotations
@@ -94,17 +94,24 @@ def _record(
     }  # fmt: skip
 
 
-def keep_past(lake: Lake, values: Sequence[float], *, error: float = 0.01, measure: str = "bits_per_byte") -> None:
-    """Nights from the first on, each with one number."""
+def keep_past(
+    lake: Lake,
+    values: Sequence[float],
+    *,
+    error: float = 0.01,
+    keys: Sequence[tuple[str, str, str]] = (("bits_per_byte", "all", ""),),
+) -> None:
+    """Nights from the first on, with these values of each of the numbers."""
     for place, value in enumerate(values):
-        row = {
-            "nightly": NAME, "date": day(place).isoformat(), "run_id": f"{NAME}-{day(place)}", "measure": measure,
-            "part": "all", "subject": "", "value": value, "value_low": value - 2 * error,
-            "value_high": value + 2 * error, "confidence": 0.95, "unit": "bits per byte", "n": 60, "n_units": 10,
-            "method": "shards", "scale": "identity", "level": value, "level_error": error,
+        same = {
+            "nightly": NAME, "date": day(place).isoformat(), "run_id": f"{NAME}-{day(place)}", "value": value,
+            "value_low": value - 2 * error, "value_high": value + 2 * error, "confidence": 0.95,
+            "unit": "bits per byte", "n": 60, "n_units": 10, "method": "shards", "scale": "identity", "level": value,
+            "level_error": error,
         }  # fmt: skip
+        rows = [{**same, "measure": measure, "part": part, "subject": subject} for measure, part, subject in keys]
         tables = {
-            NIGHT_MEASURES.name: pa.Table.from_pylist([row], schema=NIGHT_MEASURES.arrow()),
+            NIGHT_MEASURES.name: pa.Table.from_pylist(rows, schema=NIGHT_MEASURES.arrow()),
             NIGHT_CHANGES.name: pa.Table.from_pylist([], schema=NIGHT_CHANGES.arrow()),
         }
         keep_result(lake, NIGHTS, f"{NAME}-{day(place)}", tables, settings={}, facts={"thresholds": {"min_k_20": -3.0}})

@@ -102,8 +102,9 @@ def test_an_area_is_as_sure_as_its_interval() -> None:
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake = Lake(str(tmp_path_factory.mktemp("nights")))
     texts = {(0, 0): "the same text twice", (1, 0): "the same text twice", (2, 0): "seen before, elsewhere",
-             (3, 0): "seen before, in this shard"}  # fmt: skip
+             (3, 0): "seen before, in this shard", (4, 0): "seen before, in this shard and elsewhere"}  # fmt: skip
     before = {(5, 1): "seen before, elsewhere", (3, 1): "seen before, in this shard"}
+    before |= {(shard, 2): "seen before, in this shard and elsewhere" for shard in (4, 7)}
     nights.write_run(lake, EARLIER, texts=before)
     nights.write_run(lake, RUN, texts=texts, domains=("a", HOSTILE, None), rejects=1)
     return lake
@@ -144,7 +145,7 @@ def test_every_number_is_the_plain_sum_over_the_rows(connection: duckdb.DuckDBPy
     assert value("above_quantile", "score", "min_k_20") == pytest.approx(above)
     assert value("rejects_share") == pytest.approx(10 / 70)
     assert value("twin_share") == pytest.approx(2 / 60)
-    assert value("repeated_share") == pytest.approx(1 / 60), "a text of the same shard is no repetition"
+    assert value("repeated_share") == pytest.approx(2 / 60), "a text of the same shard alone is no repetition"
     odd = connection.sql(
         f"select count(*) filter (n_bytes = 1) / count(*) filter (n_bytes > 0) from tokens where run_id = '{RUN}'"
     ).fetchall()
@@ -174,3 +175,5 @@ def test_thresholds_are_points_of_the_night(connection: duckdb.DuckDBPyConnectio
     assert found["min_k_20"] == pytest.approx(np.quantile(values, 0.95))
     above = read(connection, thresholds=found)["above_quantile", "score", "min_k_20"].estimate
     assert above.value == pytest.approx(3 / 60)
+    most = [f"s{shard}" for shard in range(7)]
+    assert read_thresholds(connection, RUN, most) == {}, "18 documents have no point that 5 % of them are above"

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from operators.nights.estimate import share_level
 from operators.nights.judge import FEWEST, Judged, Nights, Verdict, Watch, judge
@@ -69,6 +70,19 @@ def test_nights_with_long_tails_are_expected_to_have_them() -> None:
     assert tonight(judged(*alike(0, "long"), watch=watch)).verdict == LIKE
 
 
+def test_numbers_that_never_vary_do_not_hide_a_night_that_is_far_off() -> None:
+    """Rejects that are always 0, or errors that are larger than the scatter, are no long tails of the others."""
+    rng = np.random.default_rng(12)
+    varied = [np.r_[0.1 * rng.standard_normal(20), 0.0] for _ in range(10)]
+    varied[0][-1] = 1.0
+    still = [nights(np.full(21, 0.2) + tiny * rng.standard_normal(21)) for tiny in [0.0] * 5 + [0.01] * 5]
+    found = judged(*(nights(each) for each in varied), *still)
+    assert tonight(found).verdict == UNLIKE
+    assert found.reach is not None
+    assert found.reach < 3
+    assert found.dependent == ()
+
+
 def test_scatter_between_nights_is_no_change_however_small_errors_within_them_are() -> None:
     values = noise(30, 4)
     found = judged(nights(values, error=1e-4))
@@ -106,9 +120,38 @@ def test_a_level_that_moved_three_nights_ago_has_too_few_nights_to_judge_tonight
 def test_a_trend_says_where_it_came_from_and_went() -> None:
     found = judged(nights(0.05 * np.arange(40) + noise(40, 7)))
     (change,) = history(found)
-    assert (change.verdict, change.since) == (TREND, None)
+    assert (change.verdict, change.since) == (TREND, FIRST)
     assert change.interval is not None
     assert change.interval[0] < 0.05 * 39 < change.interval[1]
+
+
+def test_every_trend_of_a_number_has_its_own_beginning() -> None:
+    found = history(judged(nights(np.r_[0.05 * np.arange(40), 0.05 * np.arange(40) - 4] + noise(80, 10))))
+    trends = [verdict for verdict in found if verdict.verdict == TREND]
+    assert {trend.since for trend in trends} == {FIRST, FIRST + timedelta(days=40)}
+    assert len({(verdict.verdict, verdict.since) for verdict in found}) == len(found), "one row each, by its key"
+
+
+def test_a_trend_is_no_dependence_on_the_night_before() -> None:
+    found = judged(nights(0.05 * np.arange(60) + noise(60, 7)))
+    assert [verdict.verdict for verdict in history(found)] == [TREND]
+    assert found.dependent == ()
+
+
+@pytest.mark.parametrize("size", [FEWEST, 30])
+def test_how_far_off_a_number_has_to_be_is_said(size: int) -> None:
+    """With few nights before, many times as far as the interval that is expected."""
+
+    def off(times: float) -> Judged:
+        values = np.r_[noise(size, 11), 0.0]
+        expected = tonight(judged(nights(values, error=0.0))).expected or (0, 0)
+        values[-1] = np.mean(expected) + times * (expected[1] - expected[0]) / 2
+        return judged(nights(values, error=0.0), *(nights(noise(size + 1, seed), error=0.0) for seed in range(9)))
+
+    reach = off(0).reach or 0.0
+    assert reach == pytest.approx(stats.t.ppf(1 - WATCH.alpha / 2 / 10 / 2, size - 1) / stats.t.ppf(0.975, size - 1))
+    assert [tonight(off(times * reach)).verdict for times in (0.99, 1.01)] == [LIKE, UNLIKE]
+    assert judged(nights(noise(FEWEST))).reach is None
 
 
 def test_a_weekend_is_like_other_weekends_and_a_weekend_level_on_a_workday_is_not() -> None:
