@@ -33,10 +33,13 @@ def run_nightly(
     if address is not None:
         fields |= {"address": address, "engine": "ray"}
     nightly = Nightly(options, fields, say=_say)
-    day = _day("--night", night)
+    day, lost = _day("--night", night), _day("--abandon", abandon)
+    if lost is not None and (dry_run or day is not None):
+        raise ConfigError("--abandon: it names its night itself, and is done at once; leave --night and --dry-run out")
     try:
-        if abandon is not None:
-            _abandon(nightly, _day("--abandon", abandon), dry_run=dry_run)
+        if lost is not None:
+            nightly.abandon(lost)
+            _say(f"night {lost} is given up: what its run held is dropped, and the next night scores its shards")
             return 0
         if dry_run:
             _preview(nightly, nightly.night_of(day), fmt)
@@ -82,13 +85,6 @@ def _say(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
-def _abandon(nightly: Nightly, day: date | None, *, dry_run: bool) -> None:
-    if dry_run or day is None:
-        raise ConfigError("--abandon: leave --dry-run out")
-    nightly.abandon(day)
-    _say(f"night {day} is given up: what its run held is dropped, and the next night scores its shards")
-
-
 def _show(nightly: Nightly, outcomes: Sequence[Outcome], fmt: str) -> None:
     """The summaries, oldest night first; as JSON a list."""
     if fmt == "json":
@@ -118,10 +114,11 @@ def _preview(nightly: Nightly, day: date, fmt: str) -> None:
     job, book = nightly.job, nightly.job.book
     good = set(book.good())
     unfinished = [] if day in good else sorted(set(book.under_way()) - good)
+    if day not in good:
+        nightly.check_order(day, [*good, *unfinished])
     if day in good or unfinished:
         _preview_of_no_night(day, unfinished, fmt)
         return
-    nightly.check_order(day, list(good))
     begun = begin(job, day, datetime.now(UTC))
     listed = {each.uri: each.listed for each in begun.found if each.listed is not None}
     after = settle(begun.found, listed, begun.night.run_id, day)
@@ -136,7 +133,7 @@ def _preview_of_no_night(day: date, unfinished: Sequence[date], fmt: str) -> Non
     if fmt == "json":
         show_json({"dry_run": True, "date": str(day), "unfinished": [str(each) for each in unfinished]}, None)
     elif unfinished:
-        print(f"night {unfinished[0]} had not come to its end: it is gone on with first")
+        print(f"night {unfinished[0]} is under way, or had not come to its end: it is gone on with first")
     else:
         print(f"night {day} is done already: nothing to do")
 

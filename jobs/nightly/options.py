@@ -1,7 +1,7 @@
 """What a nightly job is asked for beyond its scoring: the `nightly` block of a job file.
 
 nightly:
-  name: web
+  name: web                                # this and what follows: `pipelines.nightly.options`
   timezone: Europe/Berlin
   settle_seconds: 900
   retention: {nights: 30}
@@ -11,10 +11,10 @@ nightly:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
+from collections import Counter
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator
 
 from jobs.nightly.watch import (
     BenchmarkOptions,
@@ -24,72 +24,22 @@ from jobs.nightly.watch import (
     ScoresOptions,
     WatchOptions,
 )
-from schemas import check_run_id
-
-Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-LONGEST_NAME = 128 - len("-2026-01-01")  # a run's id holds the name and a date
+from pipelines.nightly.options import NightOptions
 
 
-def _name(value: str) -> str:
-    if len(value) > LONGEST_NAME:
-        raise ValueError(f"use at most {LONGEST_NAME} characters: runs are called <name>-<date>")
-    return check_run_id(value, "name")
+def _named_once(benchmarks: tuple[BenchmarkOptions, ...]) -> tuple[BenchmarkOptions, ...]:
+    for name, times in Counter(each.name for each in benchmarks).items():
+        if times > 1:
+            raise ValueError(f"{times} benchmarks are called {name!r}: their numbers could not be told apart")
+    return benchmarks
 
 
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError):  # no such zone, no such file, a folder of zones
-        what = f"no time zone {value!r} on this machine"
-        raise ValueError(f"{what}: use UTC or a name such as Europe/Berlin (from tzdata)") from None
-    return value
+class NightlyOptions(NightOptions):
+    """The fields of `nightly`: those of a night, and what is measured of each and watched."""
 
-
-class Retention(BaseModel):
-    """Which runs of earlier nights leave the lake, whole. Summaries, measures and shard lists stay.
-
-    `nights`: runs of the last so many good nights stay, whatever they hold. Older ones go when newer nights have scored
-    all that they held. `gone`: also when what is left of them is of shards that are no longer in the input.
-    `current`: even when they hold what is current, which then is in no run, and is not scored again.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    nights: int = Field(ge=1)
-    gone: bool = False
-    current: bool = False
-
-
-class NightlyOptions(BaseModel):
-    """The fields of `nightly`.
-
-    `timezone`: in whose dates nights are counted. `weekdays`: on which a night is due, so that others are not missed.
-    `settle_seconds`: a shard younger than that may still be being written and is left for the next night.
-    `lease_seconds`: how long after a night is last heard of another machine may take its place.
-    `baseline`: a label; nights under another one are not compared with those before, and may have other settings.
-    `rescore`: on a new baseline, score every shard again instead of those new and changed.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Annotated[str, AfterValidator(_name)]
-    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
-    weekdays: Annotated[tuple[Weekday, ...], Field(min_length=1)] = WEEKDAYS
-    settle_seconds: float = Field(60.0, ge=0, le=7 * 86400)
-    lease_seconds: float = Field(600.0, ge=30, le=86400)
-    baseline: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    rescore: bool = False
-    retention: Retention | None = None
-
-    # What is measured
     scores: ScoresOptions | None = None
     evaluation: EvaluationOptions | None = None
-    benchmarks: tuple[BenchmarkOptions, ...] = ()
+    benchmarks: Annotated[tuple[BenchmarkOptions, ...], AfterValidator(_named_once)] = ()
     contamination: ContaminationStep | None = None
     watch: WatchOptions = WatchOptions()
     fail_on: tuple[FindingId, ...] = ()
-
-    @property
-    def zone(self) -> ZoneInfo:
-        return ZoneInfo(self.timezone)

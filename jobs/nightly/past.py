@@ -1,6 +1,6 @@
 """The nights before: what `night_measures` and `night_changes` hold of one nightly job, oldest first.
 
-A small object a night is read, so a year's history costs some hundred requests, 16 at a time.
+Three small objects a night are read: of a year of nights in an object store some 3,000 requests, 16 at a time.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from operators.lake import Lake
 from operators.results import result_job_path, result_path
-from schemas.nights import NIGHT_CHANGES, NIGHT_MEASURES, NIGHT_SHARDS
-from schemas.results import NIGHT_LISTS, NIGHTS
+from pipelines.nightly.night import night_id
+from schemas.nights import NIGHT_CHANGES, NIGHT_MEASURES
+from schemas.results import NIGHTS
 
 _READERS = 16
-_TORN = "changing"  # a shard that changed while it was scored: what the run holds of it counts for nothing
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,6 @@ class PastNight:
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
-def night_id(name: str, day: date) -> str:
-    """What a night is called, and its run."""
-    return f"{name}-{day.isoformat()}"
-
-
 def read_past(lake: Lake, name: str, before: date, *, since: str | None, most: int) -> list[PastNight]:
     """At most the last `most` nights of a nightly job before a date, oldest first. `since`: an ISO date; None: all.
 
@@ -48,17 +43,6 @@ def read_past(lake: Lake, name: str, before: date, *, since: str | None, most: i
     with ThreadPoolExecutor(_READERS) as pool:
         nights = pool.map(lambda day: _read(lake, name, day), days[-most:])
         return [night for night in nights if night is not None]
-
-
-def torn_shards(lake: Lake, name: str, day: date) -> list[str]:
-    """Shards that changed while the night scored them."""
-    path = result_path(NIGHT_LISTS, NIGHT_SHARDS, night_id(name, day))
-    try:
-        with lake.storage.parquet(path) as file:
-            rows = file.read(columns=["uri", "state"]).to_pylist()
-    except FileNotFoundError:
-        return []
-    return [row["uri"] for row in rows if row["state"] == _TORN]
 
 
 def _days(lake: Lake, name: str) -> list[date]:

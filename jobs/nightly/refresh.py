@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from jobs.errors import exit_code
-from jobs.nightly.past import read_past, torn_shards
+from jobs.nightly.past import read_past
 from jobs.nightly.refresh_benchmarks import benchmarks_found, overlap_number, verdicts
 from jobs.nightly.refreshed import BenchmarkFound, Lack, Refreshed
 from operators.catalog import connect_through, lake_files, open_storage
@@ -31,6 +31,7 @@ from operators.query import QueryError
 from operators.scores import plan_scores
 from operators.scores.kept import keep_scores, slices_for
 from operators.scores.origin import parse_origin, run_state
+from operators.shards import Shard
 from operators.storage.remote import redact
 from schemas import SCORES
 from schemas.nights import SCORE
@@ -49,14 +50,16 @@ def refresh(
     *,
     engine: Mapping[str, Any],
     text: Mapping[str, Any],
-    shards: Sequence[str] = (),
+    shards: Sequence[Shard] = (),
+    torn: Sequence[str] = (),
 ) -> Refreshed:
     """Bring everything that the night's run is asked for up to date. A night without a run has nothing to refresh.
 
     Args:
         engine: `engine` and `address`, for comparisons with benchmarks.
         text: the fields of the job's scoring, of which those that say how files are read are taken.
-        shards: URIs that were scored tonight.
+        shards: those that were scored tonight, as they were listed.
+        torn: URIs that changed meanwhile: what the run holds of them counts for nothing.
 
     Raises:
         OSError: the storage failed. QueryError: DuckDB failed on a statement of ours.
@@ -64,16 +67,16 @@ def refresh(
     if night.run_id is None:
         return Refreshed()
     lacking: list[Lack] = []
-    torn = torn_shards(lake, options.name, night.date)
+    counted = _counts(lake, night.run_id)
+    is_empty = not counted["documents"]  # of shards that hold none: there is nothing to evaluate or to compare
     variants = _try(lacking, "scores", lambda: _keep_scores(options, lake, night)) or ()
-    aurocs = _try(lacking, "evaluation", lambda: _aurocs(options, lake, night, torn)) or []
+    aurocs = [] if is_empty else _try(lacking, "evaluation", lambda: _aurocs(options, lake, night, torn)) or []
     found: list[BenchmarkFound] = []
-    for benchmark in options.benchmarks:
+    for benchmark in () if is_empty else options.benchmarks:
         step = partial(benchmarks_found, options, benchmark, lake, night, engine, text, shards)
         found += filter(None, [_try(lacking, f"benchmark {benchmark.name}", step)])
     judged = _try(lacking, "contamination", lambda: verdicts(options, lake)) or ((), ())
     numbers, thresholds = _numbers(options, lake, night, torn, variants)
-    counted = _counts(lake, night.run_id)
     numbers += [*aurocs, *(number for each in found if (number := overlap_number(each)) is not None)]
     return Refreshed(
         numbers=tuple(numbers),

@@ -7,9 +7,9 @@ runs of benchmarks          -> `assay contamination` with everything that the la
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from jobs.nightly.past import night_id
 from jobs.nightly.refreshed import BenchmarkFound
 from jobs.nightly.watch import BenchmarkOptions
 from operators.contamination.overlap import parse_rule
@@ -18,6 +18,9 @@ from operators.lake import Lake
 from operators.nights.estimate import counted_share
 from operators.nights.measures import OVERLAP_ITEMS
 from operators.nights.read import Number
+from operators.shards import Shard
+from pipelines.config import ConfigError
+from pipelines.nightly.night import night_id
 from schemas.nights import BENCHMARK
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ def benchmarks_found(
     night: Night,
     engine: Mapping[str, Any],
     text: Mapping[str, Any],
-    shards: Sequence[str],
+    shards: Sequence[Shard],
 ) -> BenchmarkFound | None:
     """Compare tonight's shards with a benchmark; one that is finished is read. None where there are no shards.
 
@@ -57,22 +60,23 @@ def benchmarks_found(
     it has changed.
 
     Raises:
-        ConfigError, ResumeError: the benchmark cannot be read as asked, or changes meanwhile.
+        ConfigError, ResumeError: the benchmark cannot be read as asked, or changes meanwhile; or no shard can be read.
         RunError, OSError: the comparison failed.
     """
     from jobs.overlap.run import overlap_job
     from pipelines.overlap.plan import plan_overlap
     from pipelines.overlap.run import compare
-    from pipelines.previous import ResumeError
+    from pipelines.overlap.tables import NothingReadError
+    from pipelines.previous import Listing, ResumeError
 
     if not shards:
         return None
-    name = f"{night_id(options.name, night.date)}-{benchmark.name}"
+    name = overlap_name(options, night.date, benchmark)
     flags: dict[str, Any] = {
         "name": name,
         "lake": lake.root,
         "storage_options": lake.storage_options,
-        "corpus": tuple(shards),
+        "corpus": tuple(shard.uri for shard in shards),
         "benchmark": benchmark.input,
         "input_column": benchmark.input_column,
         "input_template": benchmark.input_template,
@@ -83,16 +87,36 @@ def benchmarks_found(
         **{flag: text[field] for field, flag in _READ.items() if field in text},
     }
     given = {flag: value for flag, value in flags.items() if value is not None}
+    corpus = Listing(tuple(shards))
     try:
-        plan = plan_overlap(overlap_job(given))
+        plan = plan_overlap(overlap_job(given), corpus)
     except ResumeError:  # shards or benchmark are not what they were at an attempt that died, or was given up
-        plan = plan_overlap(overlap_job({**given, "overwrite": name}))
-    compare(plan)
+        plan = plan_overlap(overlap_job({**given, "overwrite": name}), corpus)
+    try:
+        compare(plan)
+    except NothingReadError as error:  # no attempt will fare better: the night goes on without
+        raise ConfigError(str(error)) from error
     share = parse_rule(benchmark.rule).share
     with reading(lake.root, lake.storage_options) as connection:
         rows = connection.execute(_FOUND, {"overlap": name, "share": share}).fetchall()
     found = [key for key, is_found in rows if is_found]
     return BenchmarkFound(benchmark.name, name, len(rows), len(found), benchmark.max_items, tuple(found[:_EXAMPLES]))
+
+
+def overlap_name(options: NightlyOptions, day: date, benchmark: BenchmarkOptions) -> str:
+    """What the comparison of a night's shards with a benchmark is kept as."""
+    return f"{night_id(options.name, day)}-{benchmark.name}"
+
+
+def forget_benchmarks(options: NightlyOptions, lake: Lake, day: date) -> None:
+    """Drop what a night that is given up has compared, or begun to."""
+    from pipelines.overlap.record import clear_temporaries, drop_progress, drop_tables
+
+    for benchmark in options.benchmarks:
+        name = overlap_name(options, day, benchmark)
+        clear_temporaries(lake, name)
+        drop_tables(lake, name)
+        drop_progress(lake, name)
 
 
 def overlap_number(found: BenchmarkFound) -> Number | None:

@@ -22,10 +22,10 @@ from jobs.nightly.options import NightlyOptions
 from operators.lake import Lake
 from pipelines.config import ConfigError
 from pipelines.nightly.lock import LockLostError, NightLock
-from pipelines.nightly.night import CHANGED, NEW, Night, NightError, date_of, night_id
+from pipelines.nightly.night import CHANGING, Night, NightError, date_of, night_id
 from pipelines.nightly.retention import removable, remove
 from pipelines.nightly.runs import Begun, NightlyJob, begin, score, take_up
-from pipelines.nightly.shards import Known, counts, keep_list
+from pipelines.nightly.shards import Found, Known, counts, keep_list, to_score
 
 
 class Summary(Protocol):
@@ -77,20 +77,11 @@ class Nightly:
     say: Callable[[str], None] = print
     refresh: Refresh = _refresh
     summarise: Summarise = _summarise
+    job: NightlyJob = field(init=False)
     lock: NightLock = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lock = self._new_lock()
-
-    def _new_lock(self) -> NightLock:
-        lake, options = self.job.book.lake, self.options
-        return NightLock(
-            lake, options.name, options.lease_seconds, interrupt=signal.SIGTERM
-        )  # as `terminable` takes it
-
-    @property
-    def job(self) -> NightlyJob:
-        return NightlyJob(self.options, self.fields)
+        self.job = NightlyJob(self.options, self.fields)
 
     def run(self, day: date | None = None) -> list[Outcome]:
         """Bring a night that died to its end, then this one; each is good afterwards. `day`: default today.
@@ -100,15 +91,39 @@ class Nightly:
             NightError, RunError, OSError: it failed; the next attempt goes on from there.
             ConfigError, InputError, ModelError: it cannot be run as asked.
         """
-        from pipelines.score import terminable
-
         day, book = self.night_of(day), self.job.book
         if day in book.good() and day not in book.under_way():  # whoever holds the lock
             return [Outcome(day, book.summary(day), "already")]
-        self.lock = self._new_lock()
+        with self._locked():
+            return list(self._nights(day))
+
+    def abandon(self, day: date) -> None:
+        """Give up a night that died: drop what its run holds; the next night finds its shards as if new.
+
+        Raises:
+            ConfigError: no such night is under way. LockHeldError: it is not dead.
+        """
+        from jobs.nightly.refresh_benchmarks import forget_benchmarks
+
+        book = self.job.book
+        with self._locked():
+            unfinished = sorted(set(book.under_way()) - set(book.good()))
+            if day not in unfinished:
+                there = ", ".join(map(str, unfinished)) or "none"
+                raise ConfigError(f"--abandon {day}: nights of {book.name!r} that are unfinished: {there}")
+            forget_benchmarks(self.options, book.lake, day)
+            book.give_up(day)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock. A SIGTERM, from outside or because the lock is lost, ends what is done meanwhile."""
+        from pipelines.score import terminable
+
+        options = self.options
+        self.lock = NightLock(self.job.book.lake, options.name, options.lease_seconds, interrupt=signal.SIGTERM)
         try:
             with terminable(), self.lock:
-                return list(self._nights(day))
+                yield
         except KeyboardInterrupt:
             if self.lock.is_lost:
                 raise LockLostError(self.lock.loss) from None
@@ -151,13 +166,15 @@ class Nightly:
                 self._tidy(book.night(each))
                 continue
             self.say(f"night {night_id(book.name, each)} had not come to its end: going on with it")
-            with _step(each, "going on"):
+            book.sweep(each)
+            with _step(each, "going on", refuses=True):
                 begun = take_up(job, each)
             yield self._finish(begun, "resumed")
             if each == day:
                 return
         begun = begin(job, day, datetime.now(UTC))
         self.lock.check()
+        book.sweep(day)
         book.begin(begun.night, begun.found)
         yield self._finish(begun, "done")
 
@@ -172,10 +189,10 @@ class Nightly:
             if begun.shards is None:
                 keep_list(book.lake, book.name, night.date, shards)
             night = self._closed(night, shards)
-            summary, content = self._summed_up(night, shards)
+            summary, content = self._summed_up(night, begun.found, shards)
             self.lock.check()
             book.finish(night, summary.html(), summary.markdown(), content)
-        with _step(night.date, "retention"):
+        with _step(night.date, "retention", is_good=True):
             self._tidy(night)
         return Outcome(night.date, content, how)
 
@@ -184,7 +201,9 @@ class Nightly:
         found = counts(each.state for each in shards.values())
         return replace(night, state="finished", shards=found, removed_runs=going, finished=datetime.now(UTC))
 
-    def _summed_up(self, night: Night, shards: Mapping[str, Known]) -> tuple[Summary, dict[str, Any]]:
+    def _summed_up(
+        self, night: Night, found: Sequence[Found], shards: Mapping[str, Known]
+    ) -> tuple[Summary, dict[str, Any]]:
         lake = self.job.book.lake
         config = self.job.config(night.date)
         refreshed = self.refresh(
@@ -193,7 +212,8 @@ class Nightly:
             night,
             engine={"engine": config.engine, "address": config.address},
             text=dict(self.fields),
-            shards=[uri for uri, known in shards.items() if known.state in (NEW, CHANGED)],
+            shards=[shard for shard in to_score(found) if shards[shard.uri].state != CHANGING],
+            torn=[uri for uri, known in shards.items() if known.state == CHANGING],
         )
         summary = self.summarise(self.options, lake, night, refreshed)
         content = {**summary.json(), "night": night.record(), "exit_code": summary.exit_code}
@@ -207,23 +227,6 @@ class Nightly:
             self.say(f"retention: run {run} is removed")
         book.clear(night.date)
 
-    def abandon(self, day: date) -> None:
-        """Give up a night that died: drop what its run holds; the next night finds its shards as if new.
-
-        Raises:
-            ConfigError: no such night is under way. LockHeldError: it is not dead.
-        """
-        from pipelines.score import terminable
-
-        book = self.job.book
-        self.lock = self._new_lock()
-        with terminable(), self.lock:
-            unfinished = sorted(set(book.under_way()) - set(book.good()))
-            if day not in unfinished:
-                there = ", ".join(map(str, unfinished)) or "none"
-                raise ConfigError(f"--abandon {day}: nights of {book.name!r} that are unfinished: {there}")
-            book.give_up(day)
-
 
 def announced(night: Night) -> str:
     """A night that begins, in a line."""
@@ -234,16 +237,22 @@ def announced(night: Night) -> str:
 
 
 @contextmanager
-def _step(day: date, what: str) -> Iterator[None]:
-    """Name the step in an error that a user can mend: the night failed, and is not done wrong. Defects pass through."""
+def _step(day: date, what: str, *, refuses: bool = False, is_good: bool = False) -> Iterator[None]:
+    """Name the step in an error that a user can mend: the night failed, and is not done wrong. Defects pass through.
+
+    `refuses`: nothing is done yet, so that what is wrong with the job stays that. `is_good`: the summary is there.
+    """
     try:
         yield
     except Exception as error:
-        if exit_code(error) is None or isinstance(error, LockLostError):
+        code = exit_code(error)
+        if code is None or isinstance(error, LockLostError):
             raise
-        raise NightError(
+        give_up = "" if is_good else f"; `--abandon {day}` gives it up"
+        failed = ConfigError if refuses and code == 2 else NightError
+        raise failed(
             f"night {day} failed ({what}): {error}\nwhat is done is kept: the next night, or the same command, goes on "
-            f"with it; `--abandon {day}` gives it up"
+            f"with it{give_up}"
         ) from error
 
 

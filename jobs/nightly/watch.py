@@ -23,7 +23,7 @@ from schemas.overlaps import check_overlap
 # What a summary may find. `fail_on` names those that end the command with exit code 3.
 FindingId = Literal["changed", "contaminated", "incomplete", "rejects", "missed"]
 FINDINGS: dict[FindingId, str] = {
-    "changed": "a number is unlike the nights before, or its level changed, and no night before said so",
+    "changed": "a number is unlike the nights before, or its level changed or drifts, and no night before said so",
     "contaminated": "benchmark items in tonight's shards, or a verdict of contamination",
     "incomplete": "something that was asked for could not be refreshed",
     "rejects": "more records were rejected than `watch.max_rejects` allows",
@@ -93,7 +93,8 @@ class ContaminationStep(_Block):
 class WatchOptions(_Block):
     """How nights are compared.
 
-    alpha: chance of any finding of change in a night where nothing changes, all numbers taken together.
+    alpha: chance of any finding of change in a night where nothing changes, all numbers taken together, where nights
+    are independent of each other and scatter normally (else more: pipelines/nightly/NIGHTS.md).
     nights: at most so many nights before are looked at. domains: of a night, those with the most bytes, each watched.
     tokenizer: count tokens of one byte, which scans the column of their lengths. repeats: look for texts of earlier
     nights, of `repeats_nights` runs at most. draws: orders of nights drawn for p-values of changes.

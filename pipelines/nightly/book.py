@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -21,9 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from operators.lake import NIGHTS_FOLDER, Lake
+from operators.results import result_folder, result_job_path, result_path
+from operators.storage import is_temporary
 from pipelines.journal import write_table
 from pipelines.nightly.night import Night, NightError, night_id
 from pipelines.nightly.shards import Found, plan_table, read_plan
+from schemas import Table
+from schemas.results import NIGHT_LISTS, NIGHTS, ResultKind
 
 _GOOD = re.compile(r"(\d{4}-\d\d-\d\d)\.json")
 _OPEN = re.compile(r"(\d{4}-\d\d-\d\d)\.open\.parquet")
@@ -58,7 +62,10 @@ class Book:
                 raise ValueError("an object with an exit code was expected")
             Night.of(content["night"])
         except (ValueError, KeyError) as error:
-            raise NightError(f"{self.lake.storage.uri(path)} is no summary of a night: {error}") from None
+            raise NightError(
+                f"{self.lake.storage.uri(path)} is no summary of a night: {error}; nights write it whole, so something "
+                "else has damaged it: put back what your backup has of it"
+            ) from None
         return content
 
     def night(self, day: date) -> Night:
@@ -108,29 +115,45 @@ class Book:
         """Forget that a night is, or was, under way."""
         self.lake.storage.delete(self.path(day, "open.parquet"))
 
+    def sweep(self, day: date) -> None:
+        """Remove what writes of a night left on a disk that were cut short. Only who holds the lock may."""
+        if not self.lake.storage.is_local:
+            return
+        for folder in (self.folder, *(folder for _, _, folder in self._results(day))):
+            names = filter(is_temporary, self.lake.storage.list(folder))
+            self.lake.delete(f"{folder}/{name}" for name in names)
+        self.lake.delete(self.lake.temporaries(night_id(self.name, day)))
+
     def give_up(self, day: date) -> None:
         """Take back all that a night under way has written, and its run; the next one finds its shards as if new."""
-        from operators.results import result_folder, result_job_path, result_path
-        from schemas.results import NIGHT_LISTS, NIGHTS
-
+        self.sweep(day)
         name, storage = night_id(self.name, day), self.lake.storage
-        for kind in (NIGHTS, NIGHT_LISTS):
+        for kind, table, folder in self._results(day):
             storage.delete(result_job_path(kind, name))
-            for table in kind.tables:
-                storage.delete(result_path(kind, table, name))
-                storage.delete_empty_folder(result_folder(kind, table, name))
+            storage.delete(result_path(kind, table, name))
+            storage.delete_empty_folder(folder)
         for suffix in ("html", "md"):
             storage.delete(self.path(day, suffix))
-        if name in self.lake.run_ids():
-            self.lake.remove_run(name)
+        self.lake.remove_run(name)
         self.clear(day)
+
+    def _results(self, day: date) -> Iterator[tuple[ResultKind, Table, str]]:
+        """The tables that a night keeps, and where."""
+        for kind in (NIGHTS, NIGHT_LISTS):
+            for table in kind.tables:
+                yield kind, table, result_folder(kind, table, night_id(self.name, day))
+
+    @property
+    def folder(self) -> str:
+        """Where the nights are kept, relative to the lake's root."""
+        return f"{NIGHTS_FOLDER}/{self.name}"
 
     def path(self, day: date, suffix: str) -> str:
         """Where an object of a night lies, relative to the lake's root."""
-        return f"{NIGHTS_FOLDER}/{self.name}/{day.isoformat()}.{suffix}"
+        return f"{self.folder}/{day.isoformat()}.{suffix}"
 
     def _dates(self, pattern: re.Pattern[str]) -> list[date]:
-        names = self.lake.storage.list(f"{NIGHTS_FOLDER}/{self.name}")
+        names = self.lake.storage.list(self.folder)
         matches = (pattern.fullmatch(name) for name in names)
         return sorted(day for match in matches if match and (day := _date(match[1])) is not None)
 

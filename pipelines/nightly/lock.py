@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from operators.lake import NIGHTS_FOLDER, Lake
-from operators.storage import Storage
+from operators.storage import Storage, is_temporary
 from operators.storage.listing import modified_at
 from pipelines.ledger import now
 from pipelines.nightly.night import NightError
@@ -161,7 +161,7 @@ class NightLock:
                 continue
             others = self._others(claims, mine)
             if not others and self.read_clock() - self._renewed < self.lease_seconds / 2:
-                self._hold([c for c in claims if c.id != self.id])
+                self._hold(mine, [c for c in claims if c.id != self.id])
                 return
             if holder := next((c for c in others if c.state == "held"), None):
                 raise LockHeldError(self._said(holder))
@@ -170,11 +170,15 @@ class NightLock:
             time.sleep(random.uniform(*_PAUSES))
         raise LockHeldError(f"nightly {self.name!r}: other nights contend for its lock; try again")
 
-    def _hold(self, dead: list[Claim]) -> None:
+    def _hold(self, mine: Claim, dead: list[Claim]) -> None:
         self._write("held")
         self.check()
         for claim in dead:
             self.lake.storage.delete(f"{self.folder}/{claim.id}.json")
+        for path, info in _listed(self.lake.storage, self.folder).items():  # writes that a kill cut short
+            cut_short = Claim("", "contending", modified_at(info), self.lease_seconds)
+            if is_temporary(path.rpartition("/")[2]) and not cut_short.is_alive(mine):
+                self.lake.storage.delete(path)
 
     def _beat(self) -> None:
         while not self._stop.wait(self.lease_seconds / BEATS):

@@ -7,28 +7,19 @@ Summaries, measures and lists of shards stay: what a night found can be read as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from typing import Protocol
 
 from operators.lake import Lake
 from pipelines.nightly.book import Book
 from pipelines.nightly.night import GONE, REMOVED, night_id
+from pipelines.nightly.options import Retention
 from pipelines.nightly.shards import Known
 
-
-class Policy(Protocol):
-    """`nights`: runs of so many last nights stay. Of older ones those go that hold nothing current; `gone`: or only
-    what has left the input; `current`: or anything."""
-
-    @property
-    def nights(self) -> int: ...
-    @property
-    def gone(self) -> bool: ...
-    @property
-    def current(self) -> bool: ...
+_READERS = 16  # of ledgers: an object store is mostly waiting for
 
 
-def removable(policy: Policy | None, book: Book, day: date, shards: Iterable[Known]) -> tuple[str, ...]:
+def removable(policy: Retention | None, book: Book, day: date, shards: Iterable[Known]) -> tuple[str, ...]:
     """The runs that go after the night of `day`, whose list is `shards`; oldest first."""
     if policy is None:
         return ()
@@ -38,10 +29,10 @@ def removable(policy: Policy | None, book: Book, day: date, shards: Iterable[Kno
     older = [each for each in dates[: -policy.nights] if each != day and night_id(book.name, each) in runs]
     asked_for = [each for each in older if night_id(book.name, each) not in needed]
     own = [run for each in asked_for if (run := book.night(each).run_id) is not None and run in runs]
-    return tuple(_without_bases(book.lake, own, sorted(runs))) if own else ()
+    return tuple(_without_bases(book.lake, own, runs)) if own else ()
 
 
-def _is_needed(policy: Policy, known: Known) -> bool:
+def _is_needed(policy: Retention, known: Known) -> bool:
     if policy.current:
         return False
     return not (policy.gone and known.state in (REMOVED, GONE))
@@ -52,16 +43,13 @@ def _without_bases(lake: Lake, candidates: Sequence[str], runs: Iterable[str]) -
 
     None, where a run does not say what it was made from.
     """
-    going = set(candidates)
-    bases = set()
-    for run in runs:
-        if run in going:
-            continue
-        try:
-            config = lake.read_run(run).get("config")
-        except ValueError:
-            return []
-        bases.add(config.get("base_run") if isinstance(config, dict) else None)
+    staying = sorted(set(runs) - set(candidates))
+    try:
+        with ThreadPoolExecutor(_READERS) as pool:
+            configs = [ledger.get("config") for ledger in pool.map(lake.read_run, staying)]
+    except (ValueError, FileNotFoundError):  # broken, or removed by somebody meanwhile
+        return []
+    bases = {config.get("base_run") for config in configs if isinstance(config, dict)}
     return [run for run in candidates if run not in bases]
 
 

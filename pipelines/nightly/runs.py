@@ -10,46 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any
 
 from operators.lake import Lake
 from operators.shards import MTIME, Shard, list_shards
 from pipelines.config import ConfigError, ScoreConfig
 from pipelines.nightly.book import Book
 from pipelines.nightly.night import Night, night_id
-from pipelines.nightly.retention import Policy
+from pipelines.nightly.options import WEEKDAYS, NightOptions
 from pipelines.nightly.shards import Found, Known, compare, counts, has_list, read_list, settle, to_score
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
 
-WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _OF_ONE_RUN = ("limit", "overwrite", "transform", "base_run", "copies", "dry_run")
 _SHOWN = 20
 _NEW_BASELINE = (
     "mend the job file, or give `nightly` a new `baseline: LABEL` (and `rescore: true` to score every shard again): "
     "nights before it are then left out of comparisons"
 )
-
-
-class Asked(Protocol):
-    """What the `nightly` block of a job file says (`jobs.nightly.options`)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def zone(self) -> ZoneInfo: ...
-    @property
-    def weekdays(self) -> Sequence[str]: ...
-    @property
-    def settle_seconds(self) -> float: ...
-    @property
-    def baseline(self) -> str | None: ...
-    @property
-    def rescore(self) -> bool: ...
-    @property
-    def retention(self) -> Policy | None: ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +52,7 @@ class NightlyJob:
         ConfigError: the fields are not sound, or belong to a single run.
     """
 
-    asked: Asked
+    asked: NightOptions
     fields: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -114,10 +93,11 @@ def begin(job: NightlyJob, day: date, moment: datetime) -> Begun:
         InputError, ModelError, NightError: as listing, planning and the book.
     """
     book = job.book
+    run_id = _free_run_id(book, day)
     good = book.good()
     last = book.night(good[-1]) if good else None
     known = read_list(book.lake, book.name, last.date) if last else {}
-    is_new_baseline = last is None or last.label != job.asked.baseline
+    before = last if last and last.label == job.asked.baseline else None  # a night that this one is to be like
     lost, dropped, noted = _missing_runs(book, known)
     found = compare(
         job.listing(),
@@ -126,7 +106,7 @@ def begin(job: NightlyJob, day: date, moment: datetime) -> Begun:
         settle_seconds=job.asked.settle_seconds,
         lost_runs=lost,
         dropped_runs=dropped,
-        rescore=job.asked.rescore and is_new_baseline and last is not None,
+        rescore=job.asked.rescore and before is None,
     )
     night = Night(
         name=book.name,
@@ -134,18 +114,13 @@ def begin(job: NightlyJob, day: date, moment: datetime) -> Begun:
         run_id=None,
         shards=counts(each.state for each in found),
         covers=missed(last.date, day, job.asked.weekdays) if last else (),
-        baseline=day.isoformat() if last is None or is_new_baseline else last.baseline,
+        baseline=before.baseline if before else day.isoformat(),
         label=job.asked.baseline,
-        identity={} if last is None or is_new_baseline else last.identity,
+        identity=before.identity if before else {},
         lost_runs=tuple(sorted(lost - noted)),
         notes=tuple(_notes(lost - noted, found)),
         started=moment,
     )
-    if (run_id := night_id(book.name, day)) in book.lake.run_ids():
-        raise ConfigError(
-            f"run {run_id!r} exists in {book.lake.root}, and is of no night of {book.name!r}: give the nightly job "
-            "another name"
-        )
     if not to_score(found):
         return Begun(night, found, None)
     plan = _plan(job, day, found)
@@ -187,6 +162,16 @@ def score(begun: Begun, job: NightlyJob) -> dict[str, Known]:
     score_corpus(begun.plan)
     again = {shard.uri: shard for shard in job.listing()}
     return settle(begun.found, again, begun.night.run_id, begun.night.date)
+
+
+def _free_run_id(book: Book, day: date) -> str:
+    run_id = night_id(book.name, day)
+    if run_id in book.lake.run_ids():
+        raise ConfigError(
+            f"run {run_id!r} exists in {book.lake.root}, and is of no night of {book.name!r}: give the nightly job "
+            "another name"
+        )
+    return run_id
 
 
 def _told_by_time(shard: Shard) -> Shard:

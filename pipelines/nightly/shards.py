@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 import pyarrow as pa
 
 from operators.lake import Lake
+from operators.results import keep_result, result_job_path, result_path
 from operators.shards import Format, Shard
 from pipelines.nightly.night import (
     CHANGED,
@@ -32,6 +33,8 @@ from pipelines.nightly.night import (
     NightError,
     night_id,
 )
+from schemas import NIGHT_SHARDS
+from schemas.results import NIGHT_LISTS
 
 _Content = tuple[int, str]  # size and tag
 
@@ -136,9 +139,6 @@ def _content(shard: Shard) -> _Content:
 
 def keep_list(lake: Lake, name: str, day: date, shards: Mapping[str, Known]) -> None:
     """Write the list of a night, as table `night_shards`; an earlier attempt's is replaced."""
-    from operators.results import keep_result
-    from schemas.results import NIGHT_LISTS
-
     rows = list(shards.values())
     table = pa.table(
         {
@@ -150,14 +150,11 @@ def keep_list(lake: Lake, name: str, day: date, shards: Mapping[str, Known]) -> 
             **{n: pa.array([getattr(row, n) for row in rows], pa.string()) for n in ("state", "run_id", "scored")},
         }
     )
-    keep_result(lake, NIGHT_LISTS, night_id(name, day), {"night_shards": table}, settings={"nightly": name})
+    keep_result(lake, NIGHT_LISTS, night_id(name, day), {NIGHT_SHARDS.name: table}, settings={"nightly": name})
 
 
 def has_list(lake: Lake, name: str, day: date) -> bool:
     """Whether the list of a night has been written, whole: then its run has ended."""
-    from operators.results import result_job_path
-    from schemas.results import NIGHT_LISTS
-
     return lake.storage.exists(result_job_path(NIGHT_LISTS, night_id(name, day)))
 
 
@@ -167,10 +164,6 @@ def read_list(lake: Lake, name: str, day: date) -> dict[str, Known]:
     Raises:
         NightError: there is none, or it is broken.
     """
-    from operators.results import result_path
-    from schemas import NIGHT_SHARDS
-    from schemas.results import NIGHT_LISTS
-
     columns = ["uri", "state", "size", "etag", "run_id", "scored"]
     path = result_path(NIGHT_LISTS, NIGHT_SHARDS, night_id(name, day))
     try:

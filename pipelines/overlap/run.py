@@ -43,7 +43,7 @@ from pipelines.plan import digest, package_versions
 from pipelines.previous import ResumeError
 from pipelines.probe import dying_unit
 from pipelines.progress import Counts, Progress, said
-from pipelines.score import FIRST_PAUSE, MAX_STALLS, RunError
+from pipelines.score import FIRST_PAUSE, MAX_STALLS, RunError, terminable
 from pipelines.surveyors import InlineSurveyor, Surveyor, make_surveyor
 from pipelines.work_left import WorkLeft
 
@@ -155,7 +155,7 @@ def _match(plan: OverlapPlan, record: Record, place: IndexPlace) -> int:
 def _surveyor(plan: OverlapPlan) -> Iterator[Surveyor]:
     """What takes the steps over the units. The claims of the inline one are kept, for a process that dies with it."""
     reading = plan.job.corpus
-    with make_surveyor(reading.engine, reading.address) as surveyor:
+    with terminable(), make_surveyor(reading.engine, reading.address) as surveyor, terminable():
         if not isinstance(surveyor, InlineSurveyor):
             yield surveyor
             return

@@ -12,16 +12,14 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from jobs.nightly.past import read_past, torn_shards
+from jobs.nightly.past import read_past
 from jobs.nightly.refresh import _label, refresh
 from jobs.nightly.refreshed import Refreshed
 from jobs.nightly.summary import summarise
 from jobs.nightly.watch import FINDINGS, BenchmarkOptions, WatchOptions
 from operators.lake import Lake
-from operators.results import keep_result
+from operators.shards import list_shards
 from operators.verify import verify
-from schemas.nights import NIGHT_SHARDS
-from schemas.results import NIGHT_LISTS
 
 ITEM = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 INLINE = {"engine": "inline"}
@@ -39,8 +37,11 @@ def lake(tmp_path: Path) -> Lake:
     return made
 
 
-def refreshed(lake: Lake, place: int = 1, shards: tuple[str, ...] = (), **options: Any) -> Refreshed:
-    return refresh(nights.options(**options), lake, nights.night(place), engine=INLINE, text={}, shards=shards)
+def refreshed(
+    lake: Lake, place: int = 1, shards: tuple[str, ...] = (), torn: tuple[str, ...] = (), **options: Any
+) -> Refreshed:
+    asked, listed = nights.options(**options), list_shards(shards) if shards else ()
+    return refresh(asked, lake, nights.night(place), engine=INLINE, text={}, shards=listed, torn=torn)
 
 
 def files(lake: Lake, table: str) -> dict[str, tuple[bytes, int]]:
@@ -126,6 +127,29 @@ def test_items_of_a_benchmark_in_tonights_shards_are_an_alarm(
     assert not refreshed(lake, benchmarks=[benchmark]).benchmarks, "nothing was scored"
 
 
+def test_shards_are_compared_as_they_were_listed(
+    lake: Lake, shards: tuple[str, ...], benchmark: dict[str, Any]
+) -> None:
+    """They are not looked up again one by one, and one that has gone since takes no other along."""
+    listed = list_shards(shards)
+    Path(shards[0]).unlink()
+    asked = nights.options(benchmarks=[benchmark])
+    found = refresh(asked, lake, nights.night(1), engine=INLINE, text={}, shards=listed)
+    assert ([each.n_found for each in found.benchmarks], found.lacking) == ([1], ())
+
+
+def test_shards_of_which_nothing_can_be_read_stop_no_night(
+    lake: Lake, tmp_path: Path, benchmark: dict[str, Any]
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    found = refreshed(lake, shards=(str(empty),), benchmarks=[benchmark])  # its documents have gone since
+    assert [lack.why for lack in found.lacking] == ["no document was compared; the corpus holds no record"]
+    nights.write_run(lake, nights.night(2).run_id or "", shards=0)
+    found = refreshed(lake, 2, (str(empty),), benchmarks=[benchmark], evaluation={"scores": ["loss"]})
+    assert (found.documents, found.benchmarks, found.lacking) == (0, (), ())
+
+
 def test_what_an_attempt_saw_that_was_given_up_is_compared_again(
     lake: Lake, shards: tuple[str, ...], benchmark: dict[str, Any]
 ) -> None:
@@ -135,12 +159,7 @@ def test_what_an_attempt_saw_that_was_given_up_is_compared_again(
 
 
 def test_torn_shards_are_left_out_and_said(lake: Lake) -> None:
-    rows = [{"nightly": nights.NAME, "date": str(nights.day(1)), "uri": f"s{i}", "size": 1, "etag": None,
-             "state": "changing" if i == 4 else "new", "run_id": None, "scored": None} for i in range(10)]  # fmt: skip
-    table = pa.Table.from_pylist(rows, schema=NIGHT_SHARDS.arrow())
-    keep_result(lake, NIGHT_LISTS, f"{nights.NAME}-{nights.day(1)}", {NIGHT_SHARDS.name: table}, settings={})
-    assert torn_shards(lake, nights.NAME, nights.day(1)) == ["s4"]
-    found = refreshed(lake, evaluation={"scores": ["loss"]})
+    found = refreshed(lake, torn=("s4",), evaluation={"scores": ["loss"]})
     (bits,) = [n for n in found.numbers if (n.measure, n.part) == ("bits_per_byte", "all")]
     assert bits.estimate.n == 54
     (area,) = [n for n in found.numbers if n.measure == "auroc"]

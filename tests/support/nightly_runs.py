@@ -15,12 +15,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import runs
 import small
 
 from jobs.nightly.options import NightlyOptions
-from jobs.nightly.run import Nightly
+from jobs.nightly.run import Nightly, Outcome
 from operators.lake import Lake
-from pipelines.nightly.night import Night
+from operators.shards import Shard
+from pipelines.nightly.night import STATES, Night
 
 NAME = "web"
 FIRST = date(2026, 11, 1)
@@ -74,17 +76,38 @@ class Steps:
     failing: dict[str, Exception] = field(default_factory=dict)
     exit_code: int = 0
 
-    def refresh(self, options: Any, lake: Lake, night: Night, *, shards: list[str], **_: Any) -> dict[str, Any]:
+    def refresh(self, options: Any, lake: Lake, night: Night, *, shards: list[Shard], **_: Any) -> dict[str, Any]:
         if error := self.failing.pop("refresh", None):
             raise error
         self.refreshed.append(night.date.isoformat())
-        return {"shards": sorted(Path(uri).stem for uri in shards)}
+        return {"shards": sorted(Path(shard.uri).stem for shard in shards)}
 
     def summarise(self, options: Any, lake: Lake, night: Night, refreshed: dict[str, Any]) -> PlainSummary:
         if error := self.failing.pop("summarise", None):
             raise error
         self.summed.append(night.date.isoformat())
         return PlainSummary({"night_of": night.date.isoformat(), **refreshed}, self.exit_code)
+
+
+def states(outcome: Outcome) -> dict[str, int]:
+    """How many shards a night found in each state that there were any in."""
+    found: dict[str, int] = outcome.summary["night"]["shards"]
+    assert set(found) == set(STATES)
+    return {state: n for state, n in found.items() if n}
+
+
+def keys(lake: Path, run: str) -> list[str]:
+    """The keys of a run's documents, sorted."""
+    return sorted(runs.rows(lake, "documents", run)["key"].to_pylist())
+
+
+def ids(*numbers: int) -> list[str]:
+    return sorted(f"id-{n}" for n in numbers)
+
+
+def only(outcomes: list[Outcome]) -> Outcome:
+    (outcome,) = outcomes
+    return outcome
 
 
 def fields(lake: Path | str, model: Path, corpus: Corpus | str, **more: Any) -> dict[str, Any]:

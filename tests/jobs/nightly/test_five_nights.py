@@ -23,7 +23,7 @@ from operators.catalog import connect
 from operators.lake import Lake
 from operators.verify import verify
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
+pytestmark = pytest.mark.usefixtures("no_catalog")
 
 # The command, but for one thing: with its first documents part it says so, and waits to be killed.
 STUCK = """

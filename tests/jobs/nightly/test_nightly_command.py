@@ -16,7 +16,7 @@ from jobs.cli import app
 from pipelines.nightly.lock import NightLock
 from pipelines.score import RunError
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
+pytestmark = pytest.mark.usefixtures("no_catalog")
 
 DAY = ("--night", "2026-11-01")
 
@@ -81,6 +81,7 @@ def test_exit_codes(lake: Path, model_folder: Path, corpus: Corpus, steps: Steps
     assert "error: night 2026-11-01 failed (its summary): no room on the disk" in unfolded(failed.stderr)
     assert "--abandon 2026-11-01" in unfolded(failed.stderr)
     assert "had not come to its end" in assay(job, *DAY, "--dry-run").stdout
+    assert assay(job, "--night", "2026-10-31", "--dry-run").exit_code == 2  # as that night itself would be
     steps.exit_code = 3
     found = assay(job, *DAY)
     assert (found.exit_code, "# night 2026-11-01" in found.stdout) == (3, True)
@@ -98,7 +99,9 @@ def test_a_night_is_given_up_by_its_date(lake: Path, model_folder: Path, corpus:
     assert "unfinished: none" in unfolded(assay(job, "--abandon", "2026-11-01").stderr)
     steps.failing["summarise"] = RunError("no")
     assert assay(job, *DAY).exit_code == 1
-    assert assay(job, "--abandon", "2026-11-01", "--dry-run").exit_code == 2
+    for more in (("--dry-run",), DAY):
+        refused = assay(job, "--abandon", "2026-11-01", *more)
+        assert (refused.exit_code, "leave --night and --dry-run out" in unfolded(refused.stderr)) == (2, True)
     assert assay(job, "--abandon", "2026-11-01").exit_code == 0
     assert not list(lake.rglob("*.parquet"))
 

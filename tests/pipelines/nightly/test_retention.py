@@ -8,10 +8,10 @@ from pathlib import Path
 import lakes
 import pytest
 
-from jobs.nightly.options import Retention
 from operators.lake import Lake
 from pipelines.nightly.book import Book
 from pipelines.nightly.night import Night
+from pipelines.nightly.options import Retention
 from pipelines.nightly.retention import removable, remove
 from pipelines.nightly.shards import Known, counts
 
