@@ -32,14 +32,17 @@ def rough_bytes(config: Any, itemsize: int) -> int:
     """Bytes that a token takes in the widest layer of a model's body, by its config; numbers of `itemsize` bytes.
 
     The residual stream four times (once in float32), queries, keys and values, and the three products of a gated
-    feed-forward layer; of a mixture, those of the experts that a token visits.
+    feed-forward layer; of a mixture, those of the experts that a token visits. Where layers differ, the config holds a
+    list (Gemma 3n), and the largest counts.
     """
-    width = int(getattr(config, "hidden_size", None) or 1024)
-    heads = int(getattr(config, "num_attention_heads", None) or 1)
-    kept = int(getattr(config, "num_key_value_heads", None) or heads)
-    each = int(getattr(config, "head_dim", None) or width // heads or 1)
-    inner = int(getattr(config, "intermediate_size", None) or 4 * width)
-    experts = int(getattr(config, "num_experts_per_tok", None) or 1)
+
+    def said(name: str, otherwise: int) -> int:
+        value = getattr(config, name, None)
+        return int((max(value, default=0) if isinstance(value, list | tuple) else value) or otherwise)
+
+    width, heads = said("hidden_size", 1024), said("num_attention_heads", 1)
+    kept, each = said("num_key_value_heads", heads), said("head_dim", width // heads or 1)
+    inner, experts = said("intermediate_size", 4 * width), said("num_experts_per_tok", 1)
     return itemsize * (4 * width + (heads + 2 * kept) * each + 3 * experts * inner) + 4 * width
 
 

@@ -251,7 +251,7 @@ class Lake:
         """Remove objects, many at once; no error where one is gone. `paths` are relative to the lake's root.
 
         They go in no promised order, so one call holds nothing that must outlive the rest of it. Some thousands at a
-        time: there may be millions, and after an error or Ctrl-C what was handed to the threads is still done.
+        time: there may be millions, and after an error or Ctrl-C only what a thread has begun is still done.
         """
         waiting = iter(paths)
         with ThreadPoolExecutor(_DELETERS) as pool:
@@ -310,9 +310,8 @@ class Lake:
         for table in (*MADE_TABLES, DOCUMENTS.name, REJECTS.name, TOKENS.name):
             self.delete(part.path for part in self.parts(table, run_id))
         self.drop_orphans(run_id)
-        for name in self.storage.list(progress_folder(run_id)):
-            if not name.endswith("/"):
-                self.storage.delete(f"{progress_folder(run_id)}/{name}")
+        notes = self.storage.list(progress_folder(run_id))
+        self.delete(f"{progress_folder(run_id)}/{name}" for name in notes if not name.endswith("/"))
         for folder in (*(run_folder(table, run_id) for table in TABLES_BY_RUN), progress_folder(run_id)):
             self.storage.delete_empty_folder(folder)
         self.storage.delete(ledger_path(run_id))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from operators.machine import machine_memory
 from operators.model_files import Dtype, ModelError
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32
          "F4": 4, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F16": 16, "BF16": 16, "F32": 32, "F64": 64}  # fmt: skip
 _FLOATING = ("F16", "BF16", "F32", "F64")
 _CAST = {"float32": 32, "bfloat16": 16, "float16": 16}
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_NO_LIMIT = 1 << 60  # version 1 of cgroups writes a number near the largest for none
 
 
 def weight_bytes(folder: Path, dtype: Dtype = "auto") -> int:
@@ -66,19 +64,6 @@ def check_device(folder: Path, dtype: Dtype, device: torch.device, share: float)
         name,
         f"choose {narrower}a smaller model or a GPU of more memory (--accelerator-type picks it among several kinds)",
     )
-
-
-def machine_memory() -> int:
-    """Bytes of memory that this machine, or the container that this process is in, has in all."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for name in _CGROUP_LIMITS:
-        try:
-            said = Path(name).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if said.isdecimal() and int(said) < _NO_LIMIT:
-            limits.append(int(said))
-    return min(limits)
 
 
 def gib(n_bytes: int) -> str:

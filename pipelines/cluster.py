@@ -12,19 +12,34 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from operators.machine import usable_cores
 from pipelines.config import ConfigError
 from pipelines.secrets import check_nodes, for_workers
 
 # What blocks in flight may take before Ray spills them to disk; a node of many GPUs has its own cluster and settings.
 OBJECT_STORE_BYTES = 1 << 30
 CONNECT_SECONDS = 10.0
+# Settings of Ray that hold for a cluster that is started here, unless the environment says otherwise.
+_SETTINGS = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ side warns of what Ray Data does by design
+    # A run that ends early kills its actors, and Ray would print of each that its task is done again.
+    "RAY_enable_output_error_log_if_still_retry": "0",
+    "RAY_COLOR_PREFIX": "0",  # Ray colours its notes also where they go into a file
+    # Scorers hold nearly all cores, so Ray would end a worker that was idle for a second, and start a process and
+    # import everything anew for the next block.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
+}
 
 
 @contextlib.contextmanager
 def cluster(address: str | None, actors: int | None) -> Iterator[None]:
     """A Ray cluster is there within. `address`: whose to join; None for RAY_ADDRESS's, else a new one of this machine.
+    `actors`: as many cores as these it has then; None for all that this process may use.
 
     A cluster that this process has joined already is used as it is, and left running.
+
+    Raises:
+        ConfigError: an address of another kind, or nothing listens there.
     """
     import ray
 
@@ -32,21 +47,17 @@ def cluster(address: str | None, actors: int | None) -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, **_environment()}
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side warns of what Ray Data does by design
-    # A run that ends early kills its actors, and Ray would print of each that its task is done again.
-    os.environ.setdefault("RAY_enable_output_error_log_if_still_retry", "0")
-    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # Ray colours its notes also where they go into a file
-    address = named_address(address)
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
     _check_reachable(address)
+    named = named_address(address)
     with _stderr_on_failure():
-        if address:
-            ray.init(address=address, **quiet)
+        if named:
+            ray.init(address=named, **quiet)
         else:
-            cores = actors or os.cpu_count() or 1
-            # One logical CPU more than cores: the light tasks run beside the scoring actors, not after them.
             ray.init(
                 address="local",
-                num_cpus=cores + 1,
+                num_cpus=local_cpus(actors),
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 **quiet,
@@ -63,6 +74,12 @@ def named_address(address: str | None) -> str | None:
     return address or os.environ.get("RAY_ADDRESS") or None
 
 
+def local_cpus(actors: int | None) -> int:
+    """Logical CPUs of a cluster that is started here: one more than cores, for the light tasks run beside the scoring
+    actors, not after them."""
+    return (actors or usable_cores()) + 1
+
+
 def _environment() -> dict[str, Any]:
     """How workers find the secrets of this job: by reference, so that nothing that Ray shows holds one."""
     runtime_env = for_workers()
@@ -73,15 +90,22 @@ def _check_reachable(address: str | None) -> None:
     """Ray itself tries a wrong address for minutes.
 
     Raises:
-        ConfigError: nothing listens at `address`, where it names a host and a port.
+        ConfigError: the address that is named, here or by RAY_ADDRESS, is a dashboard's, or none answers there.
     """
-    match = re.fullmatch(r"(?:ray://)?(\[?[\w.:-]+?\]?):(\d+)", address or "")
+    named = named_address(address) or ""
+    where = f"--address {named}" if address else f"RAY_ADDRESS {named}"
+    if re.match(r"https?://", named):
+        raise ConfigError(
+            f"{where}: that is a dashboard, which takes jobs (`assay submit`); a cluster is joined as head:6379, or as "
+            f"ray://head:10001 from outside{'' if address else '; or unset RAY_ADDRESS to run on this machine'}"
+        )
+    match = re.fullmatch(r"(?:ray://)?(\[?[\w.:-]+?\]?):(\d+)", named)
     if match is None:
         return
     try:
         socket.create_connection((match[1].strip("[]"), int(match[2])), CONNECT_SECONDS).close()
     except OSError as error:
-        raise ConfigError(f"--address {address}: no Ray cluster answers there ({error})") from None
+        raise ConfigError(f"{where}: no Ray cluster answers there ({error})") from None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,18 +21,17 @@ from operators.comments import check_language
 from operators.storage.credentials import holds_credentials, secret_names
 from operators.transform import Transform, parse_transform
 from operators.transform.windows import window_options
+from pipelines.reject_limit import RejectLimit, parse_max_rejects
 from schemas import FEATURE_GROUPS, check_run_id
 
 DEFAULT_CONTEXT = 2048
 LEAST_SHARE = 0.01  # of a GPU, of an actor: a hundred CUDA contexts fill the largest
-MIN_ROWS = 1000  # below so many records a share of rejects is not judged before the end
 
 # How a run is executed, or where: changing these between a start and a resume changes nothing that is stored. Model and
 # input stand in a run's identity by fingerprint and by the listing of the input's files.
 _EXECUTION_FIELDS = {"lake", "engine", "actors", "max_actors", "gpus_per_actor", "accelerator_type", "address",
                      "batch_tokens", "device", "storage_options", "run_id", "model", "revision", "input", "limit",
                      "max_rejects", "overwrite", "kernel"}  # fmt: skip
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 class ConfigError(ValueError):
@@ -278,42 +276,6 @@ class ScoreConfig(BaseModel):
     @property
     def reject_limit(self) -> RejectLimit | None:
         return None if self.max_rejects is None else parse_max_rejects(self.max_rejects)
-
-
-@dataclass(frozen=True)
-class RejectLimit:
-    """How many rejects a run may have: a count, or a share of the records read, and of the files."""
-
-    count: int | None = None
-    share: float | None = None
-
-    def allows(self, rejects: int, rows: int, *, finished: bool) -> bool:
-        """A share of a run under way is taken of at least `MIN_ROWS` records: its first bad record proves nothing."""
-        if self.count is not None:
-            return rejects <= self.count
-        return rejects <= (self.share or 0.0) * (rows if finished else max(rows, MIN_ROWS))
-
-    def allows_files(self, unreadable: int, files: int) -> bool:
-        """A file that cannot be read is one reject for all its records: a share of records would not notice."""
-        return self.share is None or unreadable <= self.share * files
-
-    def __str__(self) -> str:
-        return f"{self.count:,}" if self.count is not None else f"{100 * (self.share or 0.0):g}%"
-
-
-def parse_max_rejects(value: object) -> RejectLimit:
-    """`100` is a count; `1%` is a share.
-
-    Raises:
-        ValueError: anything else; a bare fraction could mean either.
-    """
-    text = str(value).strip()
-    if text.isdecimal() and not isinstance(value, bool):
-        return RejectLimit(count=int(text))
-    match = _SHARE.fullmatch(text)
-    if match and float(match[1]) <= 100:
-        return RejectLimit(share=float(match[1]) / 100)
-    raise ValueError(f"{text!r}: give a count such as 100, or a share such as 1%")
 
 
 def read_storage_options(text: str) -> dict[str, Any]:

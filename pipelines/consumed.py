@@ -10,17 +10,7 @@ import pyarrow as pa
 
 from operators.pieces import Piece
 from operators.read import PLACE_METADATA
-from pipelines.units import PIECE_BYTES
-
-
-def stored_bytes(piece: Piece) -> int:
-    """Stored bytes of a piece; of row groups about as many as they were cut for. 0 where the storage does not say."""
-    n_bytes = piece.shard.n_bytes
-    if piece.start == 0 and piece.stop is None:
-        return n_bytes
-    if piece.shard.format == "jsonl":
-        return (piece.stop or n_bytes) - piece.start
-    return min(n_bytes, PIECE_BYTES)
+from pipelines.units import stored_bytes
 
 
 class Consumed:

@@ -8,7 +8,6 @@ Texts of a transformed run are changed where they are tokenized.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from pipelines.claims import DEATHS_OF_LOADING, Claims, StoredClaims, counted, guarded
+from pipelines.cluster import local_cpus
 from pipelines.observed import in_log
 from pipelines.placement import Node, Resources, plan_resources
 from pipelines.plan import Plan, digest
@@ -119,7 +119,7 @@ def local_resources(plan: Plan) -> Resources:
     """What a run would take of this machine."""
     import torch
 
-    return plan_resources(plan.config, [Node((os.cpu_count() or 1) + 1, torch.cuda.device_count())])
+    return plan_resources(plan.config, [Node(local_cpus(None), torch.cuda.device_count())])
 
 
 def inline_resources(plan: Plan) -> Resources:

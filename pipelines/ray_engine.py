@@ -26,7 +26,7 @@ import pyarrow as pa
 from operators.model_bytes import weight_bytes
 from pipelines.claims import DEATHS_OF_LOADING, Claims, Step, counted, guarded
 from pipelines.cluster import cluster, named_address
-from pipelines.engines import Steps, UnitStep
+from pipelines.engines import Steps, UnitStep, inline_resources
 from pipelines.logs import LogOptions
 from pipelines.observed import Observer
 from pipelines.placement import Node, Resources, check_gpus, missing_room, plan_resources
@@ -48,12 +48,13 @@ class RaySurveyor:
 
     def __init__(self, address: str | None, workers: int | None) -> None:
         self.address, self.workers = address, workers
-        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(cluster(self.address, self.workers))
-        self._claims = RayClaims.start()
-        _configure()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(cluster(self.address, self.workers))
+            self._claims = RayClaims.start()
+            _configure()
+            self._stack = stack.pop_all()  # what fails before leaves no cluster behind
         return self
 
     def __exit__(
@@ -87,7 +88,7 @@ class RayEngine(RaySurveyor):
     """A surveyor that scores, too."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan.config.address, plan.config.max_actors or plan.config.actors)
+        super().__init__(plan.config.address, _cores(plan))
         self.plan = plan
         self.resources = Resources(0, 0.0, 0.0)
 
@@ -132,6 +133,14 @@ class RayEngine(RaySurveyor):
             )
         )
         yield from _tables(manifests)
+
+
+def _cores(plan: Plan) -> int | None:
+    """Of a cluster that is started here, one for each actor; None for all where actors take GPUs, which says nothing of
+    the cores that reading and tokenizing for them may take."""
+    if named_address(plan.config.address) is None and inline_resources(plan).gpus:
+        return None
+    return plan.config.max_actors or plan.config.actors
 
 
 def _configure() -> None:

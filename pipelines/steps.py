@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from operators.lake import Lake
+from operators.lake import Lake, ledger_path
 from operators.model_places import ModelPlace
 from operators.pieces import Piece
 from operators.read import ReadOptions, read_pieces
@@ -33,7 +33,7 @@ from pipelines.claims import Claims
 from pipelines.consumed import Consumed
 from pipelines.probe import Dying
 from pipelines.repeats import read_repeats
-from pipelines.units import Unit
+from pipelines.units import ElsewhereError, Unit
 from schemas.flow import READ
 from schemas.rejects import Reason
 
@@ -104,7 +104,9 @@ class ReadStep:
 
         Raises:
             ReaderDiesError: earlier readers of this unit were killed, and nobody has looked for the cause yet.
+            ElsewhereError: this machine does not see the input.
         """
+        task.unit.check_here()
         with task.dying.reading(task.unit.index, "read", self.claims):
             yield from self._placed(task)
 
@@ -223,12 +225,18 @@ class ScoreStep:
 
 class WriteStep:
     """Writes a scored block to the lake; returns its manifest with what the scorer says of itself as schema
-    metadata."""
+    metadata.
+
+    Raises:
+        ElsewhereError: this machine does not see the lake that the driver writes.
+        LostRecordsError: see there.
+    """
 
     def __init__(self, options: WriteOptions) -> None:
         self.options = options
 
     def __call__(self, block: pa.Table) -> pa.Table:
+        self._check_here()
         manifest = PartWriter(self.options)(block)
         place = BlockPlace.of(block)
         rows_out = pc.sum(manifest["documents"]).as_py() + pc.sum(manifest["rejects"]).as_py()
@@ -237,3 +245,11 @@ class WriteStep:
         for name in ("unit", "block", "is_last", "rows_in", "share"):
             manifest = manifest.append_column(name, pa.array([getattr(place, name)]))
         return manifest.replace_schema_metadata(block.schema.metadata)
+
+    def _check_here(self) -> None:
+        storage, ledger = self.options.lake.storage, ledger_path(self.options.run_id)
+        if storage.is_local and not storage.exists(ledger):
+            raise ElsewhereError(
+                f"{os.uname().nodename} has no {storage.uri(ledger)}, which the driver has written: a lake that many "
+                "machines write must be in object storage, or in a folder that every node sees under one path"
+            )

@@ -31,6 +31,7 @@ class LinesStep:
         self.storage_options, self.claims, self.dying = storage_options, claims, dying
 
     def __call__(self, unit: Unit) -> Iterator[pa.Table]:
+        unit.check_here()
         with self.dying.reading(unit.index, "count", self.claims):
             counts = [
                 {"unit": unit.index, "piece": place, "lines": self._lines(piece)}
@@ -52,6 +53,7 @@ class KeysStep:
         self.options, self.storage_options, self.claims, self.dying = options, storage_options, claims, dying
 
     def __call__(self, unit: Unit) -> Iterator[pa.Table]:
+        unit.check_here()
         with self.dying.reading(unit.index, "compare", self.claims):
             yield from self._keys(unit)
 

@@ -268,8 +268,7 @@ class Tallying:
 def _clear(corpus: Corpus) -> None:
     """Remove the repeats that the readers were told of, and the folders that this empties."""
     storage, folder = corpus.lake.storage, f"{corpus.folder}/{progress_folder(corpus.name)}"
-    for name in storage.list(folder):
-        storage.delete(f"{folder}/{name}")
+    corpus.lake.delete(f"{folder}/{name}" for name in storage.list(folder))
     while folder:
         storage.delete_empty_folder(folder)
         folder = folder.rpartition("/")[0]

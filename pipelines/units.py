@@ -9,6 +9,7 @@ It is kept beside the run's journal: to cut anew would open the footer of every 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -37,6 +38,10 @@ UNITS = pa.schema(
 )
 
 
+class ElsewhereError(RuntimeError):
+    """This machine does not see what the run reads or writes."""
+
+
 @dataclass(frozen=True)
 class Unit:
     """Pieces that one task reads one after the other. `stop`: the row of the last one's file at which a limit ends."""
@@ -48,7 +53,31 @@ class Unit:
     @property
     def n_bytes(self) -> int:
         """Stored bytes (compressed where they are)."""
-        return sum(_stored(piece) for piece in self.pieces)
+        return sum(stored_bytes(piece) for piece in self.pieces)
+
+    def check_here(self) -> None:
+        """Tell a machine that lacks the folder of a file from a file that is gone, which is a reject.
+
+        Raises:
+            ElsewhereError: it lacks one.
+        """
+        folders = {os.path.dirname(p.shard.uri) for p in self.pieces if "://" not in p.shard.uri}  # noqa: PTH120
+        for folder in sorted(folders):
+            if not os.path.isdir(folder):  # noqa: PTH112 - as fast as can be, there may be a thousand
+                raise ElsewhereError(
+                    f"{os.uname().nodename} has no folder {folder}, where the input is: put it into object storage, or "
+                    "into a folder that every node sees under this path; the same command goes on then"
+                )
+
+
+def stored_bytes(piece: Piece) -> int:
+    """Stored bytes of a piece; of row groups about as many as they were cut for. 0 where the storage does not say."""
+    n_bytes = piece.shard.n_bytes
+    if piece.start == 0 and piece.stop is None:
+        return n_bytes
+    if piece.shard.format == "jsonl":
+        return (piece.stop or n_bytes) - piece.start
+    return min(n_bytes, PIECE_BYTES)
 
 
 def cut(
@@ -113,16 +142,10 @@ def _groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     group: list[Piece] = []
     held = 0
     for piece in pieces:
-        if group and (held + _stored(piece) > UNIT_BYTES or len(group) >= UNIT_FILES):
+        if group and (held + stored_bytes(piece) > UNIT_BYTES or len(group) >= UNIT_FILES):
             yield group
             group, held = [], 0
         group.append(piece)
-        held += _stored(piece)
+        held += stored_bytes(piece)
     if group:
         yield group
-
-
-def _stored(piece: Piece) -> int:
-    if piece.shard.format == "jsonl" and (piece.start or piece.stop):
-        return (piece.stop or piece.shard.n_bytes) - piece.start
-    return piece.shard.n_bytes if piece.stop is None else PIECE_BYTES  # row groups: about as much as was asked for

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from operators.readers.source import compression_of
-from pipelines.consumed import stored_bytes
+from pipelines.units import Unit, stored_bytes
 
 if TYPE_CHECKING:
     from operators.pieces import Piece
-    from pipelines.units import Unit
 
 # Bytes of text in a stored byte of English prose and code with some metadata around, about: only where nothing of a
 # kind has been read yet.

@@ -12,6 +12,8 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from operators.machine import usable_cores
+
 # Packages that a speed or a result may depend on.
 _PACKAGES = (
     *("corpus-assay", "torch", "triton", "transformers", "tokenizers", "numpy", "pyarrow", "duckdb", "ray"),
@@ -63,11 +65,6 @@ def cuda_device() -> str | None:
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on: a container may have fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:

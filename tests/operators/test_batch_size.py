@@ -84,3 +84,5 @@ def test_rough_bytes_by_hand() -> None:
     assert rough_bytes(mixture, 2) == by_hand + 2 * 3 * 14336
     plain = types.SimpleNamespace(hidden_size=768, num_attention_heads=12)
     assert rough_bytes(plain, 4) == 4 * (4 * 768 + 36 * 64 + 3 * 3072) + 4 * 768
+    uneven = types.SimpleNamespace(**{**vars(llama), "intermediate_size": [8192, 14336]})  # a width for each layer
+    assert rough_bytes(uneven, 2) == by_hand

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from operators import model_bytes
-from operators.model_bytes import check_fits, gib, machine_memory, weight_bytes
+from operators.model_bytes import check_fits, gib, weight_bytes
 from operators.model_files import ModelError, ModelOptions
 from operators.models import ScoringModel
 from pipelines.config import ConfigError
@@ -80,13 +80,3 @@ def test_a_machine_too_small_is_found_before_loading_and_at_plan_time(
         ScoringModel.load(ModelOptions(str(model_folder), device="cpu"))
     with pytest.raises(ConfigError, match=said):
         runs.run(model_folder, corpus, tmp_path, device="cpu")
-
-
-def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "limit").write_text("12345\n")
-    (tmp_path / "none").write_text("max\n")
-    monkeypatch.setattr(model_bytes, "_CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "absent")))
-    whole = machine_memory()
-    assert whole > 1 << 28
-    monkeypatch.setattr(model_bytes, "_CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "limit")))
-    assert machine_memory() == 12345

@@ -18,7 +18,7 @@ from operators.pieces import Piece
 from operators.read import ReadOptions, read_pieces
 from operators.shards import Shard, list_shards
 from pipelines import units
-from pipelines.consumed import Consumed, stored_bytes
+from pipelines.consumed import Consumed
 from pipelines.journal import Journal
 
 RECORDS = 2000
@@ -85,10 +85,12 @@ def test_blocks_that_say_nothing_leave_all_to_the_last() -> None:
 
 def test_stored_bytes_of_pieces() -> None:
     lines, groups = Shard("/a.jsonl", "jsonl", 100 * MB), Shard("/a.parquet", "parquet", 300 * MB)
-    assert stored_bytes(Piece(lines)) == 100 * MB
-    assert stored_bytes(Piece(lines, 60 * MB, None, 5)) == 40 * MB
-    assert stored_bytes(Piece(lines, 0, 60 * MB)) == 60 * MB
-    assert stored_bytes(Piece(groups, 4, None, 5)) == units.PIECE_BYTES
+    assert units.stored_bytes(Piece(lines)) == 100 * MB
+    assert units.stored_bytes(Piece(lines, 60 * MB, None, 5)) == 40 * MB
+    assert units.stored_bytes(Piece(lines, 0, 60 * MB)) == 60 * MB
+    assert units.stored_bytes(Piece(groups, 4, None, 5)) == units.PIECE_BYTES
+    last = units.Unit(9, (Piece(groups, 4, None, 5),))
+    assert last.n_bytes == units.PIECE_BYTES  # the end of a file that is cut is not the whole of it
 
 
 @pytest.mark.usefixtures("no_catalog")

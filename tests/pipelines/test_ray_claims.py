@@ -99,7 +99,7 @@ def test_no_document_is_rejected_for_the_nodes_that_were_lost_under_it(
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_a_document_that_kills_onliving_nodes_is_rejected_among_nodes_that_are_lost(
+def test_a_document_that_kills_on_living_nodes_is_rejected_among_nodes_that_are_lost(
     cluster: MadeUpCluster, moves: bool
 ) -> None:
     deaths = 0
@@ -120,7 +120,7 @@ def test_a_document_that_kills_onliving_nodes_is_rejected_among_nodes_that_are_l
     assert cluster.held.begun == {}
 
 
-def test_loading_ends_after_deaths_onliving_nodes_only(cluster: MadeUpCluster) -> None:
+def test_loading_ends_after_deaths_on_living_nodes_only(cluster: MadeUpCluster) -> None:
     def load(killed: bool) -> None:
         cluster.killed = killed
         with counted("loading", cluster.claims, DEATHS_OF_LOADING):
