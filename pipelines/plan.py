@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from operators.lake import Lake
-from operators.model_bytes import check_device
+from operators.model_bytes import check_device, weight_bytes
 from operators.model_files import ModelError, ModelOptions, context_limit, read_config
 from operators.model_places import ModelPlace, known_fingerprint
 from operators.read import ReadOptions
@@ -45,7 +45,11 @@ if TYPE_CHECKING:
 # small blocks keep every worker busy, report progress and lose less when one is killed: on a CPU, where a block of a
 # GPU's size would take minutes, they are smaller. Hidden states dwarf the text they belong to.
 MAX_BLOCK_BYTES, CPU_BLOCK_BYTES, HIDDEN_BLOCK_BYTES, MIN_BLOCK_BYTES = 2 << 20, 1 << 18, 1 << 17, 1 << 16
-BLOCKS_A_WORKER = 16  # or more: at the end the others wait for the one that began the last block, half a block each
+BLOCKS_A_WORKER = 32  # or more: at the end the others wait for the one that began the last block, half a block each
+# A core does some 1e11 operations a second, and a byte of text takes half as many as the model has weights (two for
+# each weight and token, four bytes a token): for models from 6 million weights on, smaller blocks down to this size
+# still take it two seconds, a hundred times what a block costs besides.
+SLOW_BLOCK_BYTES, TWO_SECONDS = 1 << 12, 2 * 2 * 10**11  # bytes; bytes times weights
 # Where an input of terabytes would come to more than MANY_BLOCKS, they grow, up to four times as large: every listing,
 # query and end of a run goes over all parts (infra/scale.md).
 MANY_BLOCKS, HUGE_BLOCKS = 1 << 17, 4
@@ -127,7 +131,11 @@ class Plan:
         if HIDDEN in self.config.features:
             largest = min(largest, HIDDEN_BLOCK_BYTES)
         share = self.n_bytes // max(1, BLOCKS_A_WORKER * workers)
-        return min(largest, max(MIN_BLOCK_BYTES, share))
+        return min(largest, max(MIN_BLOCK_BYTES if on_gpu else self._least_on_a_core(), share))
+
+    def _least_on_a_core(self) -> int:
+        weights = weight_bytes(self.folder, "float32") // 4
+        return min(MIN_BLOCK_BYTES, max(SLOW_BLOCK_BYTES, TWO_SECONDS // max(1, weights)))
 
     def read_options(self, block_bytes: int) -> ReadOptions:
         return _read_options(self.config, block_bytes)

@@ -19,9 +19,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from operators.lake import PART_TABLES, Part
 from operators.storage.remote import redact
@@ -67,7 +69,7 @@ def score_corpus(
         return plan.previous or {}
     ledger = opening_ledger(plan)
     started = time.monotonic()
-    spent = float(ledger.get("seconds") or 0.0)
+    spent = ledger["seconds"] = ledger["seconds"] + _uncounted(plan, journal)
     begun = False  # before that nothing in the lake may change: the cluster may not be there at all
     try:
         with log_place(run=run_id), terminable():
@@ -93,6 +95,16 @@ def score_corpus(
     lake.write_run(run_id, ledger)
     refresh_catalog(plan.lake)
     return ledger
+
+
+def _uncounted(plan: Plan, journal: Journal) -> float:
+    """Seconds of an attempt that was killed before it could write how long it took: until its last block."""
+    previous = plan.previous or {}
+    began = (previous.get("attempt") or {}).get("started_at")
+    if previous.get("state") != "running" or not began:
+        return 0.0
+    last = pc.max(journal.rows()["at"]).as_py()
+    return 0.0 if last is None else max(0.0, (last - datetime.fromisoformat(began)).total_seconds())
 
 
 def _is_whole(plan: Plan, journal: Journal) -> bool:

@@ -207,12 +207,12 @@ def device(
         bench_device(device, shape, rounds, dtype)
 
 
-@bench.command(epilog=example("assay bench scaling", "assay bench scaling --seconds 20 --rounds 1 --shape wide"))
+@bench.command(epilog=example("assay bench scaling", "assay bench scaling --seconds 20 --rounds 1 --shape small"))
 def scaling(
     seconds: Annotated[
         float, typer.Option(help="What one thread takes for the corpus; the targets are judged from 100 on.", min=5)
     ] = 120,
-    shape: Annotated[str, typer.Option(help="Model: small, wide or gpt2-small.")] = "small",
+    shape: Annotated[str, typer.Option(help="Model: small, wide or gpt2-small.")] = "gpt2-small",
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 2,
 ) -> None:
     """Two actors against one, and the Ray engine against a plain loop, by core; other rows are exit code 1."""

@@ -6,10 +6,12 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import runs
@@ -23,6 +25,7 @@ from operators.verify import verify
 from pipelines import steps, units
 from pipelines.config import ConfigError
 from pipelines.engines import InlineEngine
+from pipelines.journal import Journal
 from pipelines.plan import Plan, make_plan
 from pipelines.previous import ResumeError
 from pipelines.repeats import STORED_REPEATS, UnitRepeats
@@ -317,6 +320,24 @@ def test_a_resumed_run_keeps_what_was_found_out_of_the_model(model_folder: Path,
         runs.run(model_folder, folder, tmp_path / "lake", max_rejects="1%")
     ledger = runs.run(model_folder, folder, tmp_path / "lake")
     assert (ledger["model"]["dtype"], ledger["model"]["device"]) == ("float32", "cpu")
+
+
+@pytest.mark.usefixtures("small_cuts")
+def test_an_attempt_that_was_killed_counts_until_its_last_block(
+    model_folder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    runs.run(model_folder, corpus, lake.root, **IDS)
+    journal = Journal.open(lake, "run")
+    at = pc.max(journal.rows()["at"]).as_py()
+    ledger = lake.read_run("run") or {}
+    ledger |= {"state": "running", "totals": None, "seconds": 10.0}  # as the second attempt of the two left it
+    ledger["attempt"] |= {"started_at": (at - timedelta(seconds=500)).isoformat()}
+    lake.write_run("run", ledger)
+    lake.storage.delete(lake.parts("tokens", "run")[0].path)
+    again = runs.run(model_folder, corpus, lake.root, **IDS)
+    assert again["state"] == "finished"
+    assert 510 < again["seconds"] < 570
 
 
 def test_repeats_of_a_unit_are_a_mapping() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_units_are_small_and_few(sizes: list[int]) -> None:
 
 
 def cut_bytes(piece: object) -> int:
-    return units._stored(piece)  # type: ignore[arg-type]
+    return units.stored_bytes(piece)  # type: ignore[arg-type]
 
 
 def test_a_limit_ends_in_the_last_unit_and_keeps_its_file_whole() -> None:
@@ -91,18 +92,32 @@ def test_units_that_are_not_kept_or_damaged_are_unknown(tmp_path: Path) -> None:
     assert read_units(lake, "run", [], 0, None) is None
 
 
+def plan_of(folder: Path, n_bytes: int) -> Plan:
+    listing = Listing(tuple(Shard(f"/in/{i}.jsonl", "jsonl", n_bytes // 8) for i in range(8)))
+    config = ScoreConfig.parse(model="none", input="in", lake=str(folder), run_id="run")
+    windows = WindowOptions(64, 32)
+    return Plan(config, Lake(str(folder)), listing, folder, ModelPlace("none"), windows, {}, {}, {}, None)
+
+
 def test_blocks_grow_only_where_there_would_be_very_many(tmp_path: Path) -> None:
     def block_bytes(n_bytes: int, *, on_gpu: bool) -> int:
-        listing = Listing(tuple(Shard(f"/in/{i}.jsonl", "jsonl", n_bytes // 8) for i in range(8)))
-        config = ScoreConfig.parse(model="none", input="in", lake=str(tmp_path), run_id="run")
-        windows = WindowOptions(64, 32)
-        plan = Plan(config, Lake(str(tmp_path)), listing, tmp_path, ModelPlace("none"), windows, {}, {}, {}, None)
-        return plan.block_bytes(4, on_gpu=on_gpu)
+        return plan_of(tmp_path, n_bytes).block_bytes(4, on_gpu=on_gpu)
 
     gib, tib = 1 << 30, 1 << 40
     assert [block_bytes(n, on_gpu=True) >> 20 for n in (gib, 256 * gib, 512 * gib, tib, 4 * tib)] == [2, 2, 4, 8, 8]
     assert [block_bytes(n, on_gpu=False) for n in (gib, tib)] == [CPU_BLOCK_BYTES, 4 * CPU_BLOCK_BYTES]
     assert block_bytes(1 << 20, on_gpu=True) == 1 << 16
+
+
+@pytest.mark.parametrize(("weights", "expected"), [(0, 1 << 16), (10**7, 40_000), (10**9, 1 << 12)])
+def test_a_slow_model_on_a_cpu_has_smaller_blocks_where_the_input_is_small(
+    tmp_path: Path, weights: int, expected: int
+) -> None:
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [weights], "data_offsets": [0, 2 * weights]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    plan = plan_of(tmp_path, 100_000)
+    assert plan.block_bytes(4, on_gpu=False) == expected
+    assert plan.block_bytes(4, on_gpu=True) == 1 << 16
 
 
 def test_larger_blocks_hold_more_documents(tmp_path: Path) -> None:
