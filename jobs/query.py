@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from rich.text import Text
 from pipelines.config import ConfigError
 
 MAX_TABLE_ROWS = 1000
+MOST_NAMED = 10  # runs in an error
 
 
 def read_options(text: str | None) -> dict[str, Any] | None:
@@ -39,7 +41,7 @@ def check_lake(lake: str, options: Mapping[str, Any] | None = None) -> None:
         ConfigError: nothing there is a lake.
         ObjectError: the storage does not answer, refuses, or has no such bucket; said after one attempt.
     """
-    from operators.lake import RUNS_FOLDER
+    from operators.lake import NIGHTS_FOLDER, RUNS_FOLDER
     from operators.storage import Storage
     from schemas import OVERLAP_ITEMS
     from schemas.results import RESULT_KINDS
@@ -47,7 +49,7 @@ def check_lake(lake: str, options: Mapping[str, Any] | None = None) -> None:
     storage = Storage(lake, options or {})
     storage.check()
     named = (table.name for table in (OVERLAP_ITEMS, *(kind.tables[0] for kind in RESULT_KINDS)))
-    if not any(storage.list(folder) for folder in (RUNS_FOLDER, *named)):
+    if not any(storage.list(folder) for folder in (RUNS_FOLDER, NIGHTS_FOLDER, *named)):
         raise ConfigError(f"no lake at {lake}: `assay score --lake {lake} ...` makes one")
 
 
@@ -127,7 +129,11 @@ def check_run(lake: str, run_id: str, options: Mapping[str, Any] | None) -> None
 
     known = Lake(lake, options).run_ids()
     if run_id not in known:
-        raise ConfigError(f"no run {run_id!r} in {lake}: it holds {', '.join(known) or 'none'}")
+        named = (
+            known if len(known) <= MOST_NAMED else get_close_matches(run_id, known, MOST_NAMED) or known[:MOST_NAMED]
+        )
+        more = f" and {len(known) - len(named):,} more: `assay status {lake}`" if len(named) < len(known) else ""
+        raise ConfigError(f"no run {run_id!r} in {lake}: it holds {', '.join(named) or 'none'}{more}")
 
 
 def write_rows(rows: pa.Table, fmt: str, file: IO[bytes]) -> None:

@@ -5,6 +5,8 @@ assay --help
 
 from __future__ import annotations
 
+import gc
+
 # isort: off
 from jobs.cli.app import app
 from jobs.cli import (  # as `assay --help` lists
@@ -43,4 +45,7 @@ __all__ = [
 
 def main() -> None:
     """Entry point of the command `assay`."""
+    # Loading torch makes millions of objects that stay: to look through them for garbage again and again took a sixth
+    # of the start of a small run.
+    gc.set_threshold(50_000, 20, 100)
     app()

@@ -37,14 +37,30 @@ class LogFormat(StrEnum):
     json = "json"
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"assay {version('corpus-assay')}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and end.", callback=_show_version, is_eager=True)
+    ] = False,
     log_format: Annotated[
         LogFormat | None, typer.Option(help="Of warnings and notes (default: ASSAY_LOG_FORMAT, or text).")
     ] = None,
 ) -> None:
     if log_format is not None:
         os.environ["ASSAY_LOG_FORMAT"] = log_format.value  # processes that this one starts inherit it
+
+
+class TableOrJson(StrEnum):
+    table = "table"
+    json = "json"
 
 
 class Output(StrEnum):

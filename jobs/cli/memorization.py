@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Lake, OutputFile, StorageOptions, app, errors, example
-
-
-class ReportFormat(StrEnum):
-    table = "table"
-    json = "json"
+from jobs.cli.app import Lake, OutputFile, StorageOptions, TableOrJson, app, errors, example
 
 
 @app.command(
@@ -60,7 +54,7 @@ def memorization(
     ] = None,
     limit: Annotated[int, typer.Option(help="Spans and canaries to show.", min=0)] = 20,
     format: Annotated[  # noqa: A002 - the flag's name
-        ReportFormat | None, typer.Option(help="How numbers are printed (default: as --output ends, or table).")
+        TableOrJson | None, typer.Option(help="How numbers are printed (default: as --output ends, or table).")
     ] = None,
     output: OutputFile = None,
     storage_options: StorageOptions = None,

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Address, app, errors, example
-
-
-class SummaryFormat(StrEnum):
-    table = "table"
-    json = "json"
-
+from jobs.cli.app import Address, TableOrJson, app, errors, example
 
 _EXAMPLE = example(
     "assay nightly job.yaml",
@@ -33,8 +26,8 @@ def nightly(
         bool, typer.Option("--dry-run", help="Show what is new or changed and what would be done.")
     ] = False,
     format: Annotated[  # noqa: A002 - the flag's name
-        SummaryFormat, typer.Option(help="How the summary is printed: to be read, or as JSON.")
-    ] = SummaryFormat.table,
+        TableOrJson, typer.Option(help="How the summary is printed: to be read, or as JSON.")
+    ] = TableOrJson.table,
     address: Address = None,
     abandon: Annotated[
         str | None,

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from jobs.cli.app import Lake, StorageOptions, app, errors, example
-
-
-class StatusFormat(StrEnum):
-    table = "table"
-    json = "json"
+from jobs.cli.app import Lake, StorageOptions, TableOrJson, app, errors, example
 
 
 @app.command(epilog=example("assay status lake", "assay status s3://bucket/lake --run-id monday --watch"))
 def status(
     lake: Lake,
     run_id: Annotated[str | None, typer.Option(help="One run, with all that is known of it.")] = None,
-    format: Annotated[StatusFormat, typer.Option(help="How it is printed.")] = StatusFormat.table,  # noqa: A002 - the flag's name
+    format: Annotated[TableOrJson, typer.Option(help="How it is printed.")] = TableOrJson.table,  # noqa: A002 - the flag's name
     watch: Annotated[bool, typer.Option("--watch", help="Again every 5 s, until no run is under way.")] = False,
     storage_options: StorageOptions = None,
 ) -> None:

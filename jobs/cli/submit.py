@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.cli.app import app, errors, example
+from jobs.cli.app import TableOrJson, app, errors, example
 
 JobServer = Annotated[
     str | None,
@@ -17,12 +16,7 @@ JobServer = Annotated[
 JobId = Annotated[str, typer.Argument(help="Id of the job, as `assay submit` printed it.", metavar="ID")]
 
 
-class Shown(StrEnum):
-    table = "table"
-    json = "json"
-
-
-ShownAs = Annotated[Shown, typer.Option(help="How it is printed.")]
+ShownAs = Annotated[TableOrJson, typer.Option(help="How it is printed.")]
 
 jobs = typer.Typer(
     name="job",
@@ -62,7 +56,7 @@ def submit(
 
 
 @jobs.command(epilog=example("assay job status score-monday-1f0c9a3e-1 --address http://head:8265"))
-def status(job_id: JobId, address: JobServer = None, format: ShownAs = Shown.table) -> None:  # noqa: A002 - the flag
+def status(job_id: JobId, address: JobServer = None, format: ShownAs = TableOrJson.table) -> None:  # noqa: A002 - the flag
     """State, verb, lake, run, times, message and exit code of a job. Exit code 0 whenever they could be told."""
     with errors():
         from jobs.submission.show import run_status
@@ -97,7 +91,7 @@ def stop(job_id: JobId, address: JobServer = None) -> None:
 @jobs.command("list", epilog=example("assay job list --address http://head:8265 --format json"))
 def list_(
     address: JobServer = None,
-    format: ShownAs = Shown.table,  # noqa: A002 - the flag's name
+    format: ShownAs = TableOrJson.table,  # noqa: A002 - the flag's name
     every: Annotated[bool, typer.Option("--all", help="Also jobs that something else has submitted.")] = False,
 ) -> None:
     """The jobs of a cluster, the newest first."""

@@ -40,7 +40,7 @@ from operators.evaluation.run_scores import reading
 from operators.lake import Lake
 from operators.results import check_free, run_states
 from pipelines.catalog import publish_result
-from pipelines.progress import LINE_EVERY
+from pipelines.progress import LINE_EVERY, write_line
 from schemas.comparisons import COMPARISONS, CORPUS_PROFILES
 from schemas.results import COMPARISON
 
@@ -120,7 +120,8 @@ def _rows(measured: Measured, options: CompareOptions, *, same_tokenizer: bool) 
     for done, (i, j) in enumerate(pairs):
         if time.monotonic() - last_line > LINE_EVERY:
             last_line = time.monotonic()
-            print(f"comparing: {done:,} of {len(pairs):,} pairs", file=sys.stderr, flush=True)
+            line = f"comparing: {done:,} of {len(pairs):,} pairs"
+            write_line(line, {"pairs": done, "pairs_total": len(pairs)}, sys.stderr)
         rows += pair_rows(Pair(i, j, measured, options, same_tokenizer))
     tested = [row["p_value"] if row["test"] == PERMUTATION else None for row in rows]
     adjusted = holm_adjusted([np.nan if p is None else p for p in tested])

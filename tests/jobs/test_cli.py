@@ -7,18 +7,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
 
-VERBS = [v.split() for v in ("score", "catalog", "sql", "verify", "demo")]
-VERBS += [
-    ["bench", v]
-    for v in ("statistics", "score", "query", "storage", "products", "memory", "device", "first-use", "all", "targets")
-]
+
+def verbs(command: Any, *words: str) -> Iterator[list[str]]:
+    """Every verb, and those below it."""
+    if not hasattr(command, "commands"):
+        yield [*words]
+    for name, below in getattr(command, "commands", {}).items():
+        yield from verbs(below, *words, name)
+
+
+VERBS = list(verbs(get_command(app)))
 
 
 def assay(*args: object) -> Result:
@@ -41,6 +50,11 @@ def test_every_verb_has_help_with_an_example(verb: list[str]) -> None:
     assert done.exit_code == 0
     assert "Example:" in done.output
     assert f"assay {' '.join(verb)}" in done.output
+
+
+def test_the_version_is_shown() -> None:
+    shown = CliRunner().invoke(app, ["--version"])
+    assert (shown.exit_code, shown.stdout) == (0, f"assay {version('corpus-assay')}\n")
 
 
 def test_no_arguments_show_help() -> None:

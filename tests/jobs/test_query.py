@@ -70,6 +70,18 @@ def test_sql_is_limited_to_the_runs_named(lake: Lake, options: list[str]) -> Non
     assert "it holds a, b" in result.stderr
 
 
+def test_of_many_runs_an_error_names_the_nearest(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "many"))
+    for n in range(40):
+        lake.write_run(f"night-{n:02}", {"run_id": f"night-{n:02}", "state": "finished"})
+    wrong = assay("sql", lake.root, "from runs", "--run-id", "nigth-31")
+    assert wrong.exit_code == 2
+    said = " ".join(wrong.stderr.split())
+    assert "it holds night-31, " in said
+    assert "and 30 more: `assay status " in said
+    assert said.count("night-") == 10
+
+
 def test_catalog_writes_one_object(lake: Lake, options: list[str]) -> None:
     result = assay("catalog", lake.root, *options)
     assert result.exit_code == 0, result.output
