@@ -16,6 +16,10 @@ from pipelines.cluster import cluster
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once
 os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")  # tests that read Ray's metrics wait for a report
+# Models this small gain nothing from threads, and those of torch spin while they wait for one another: beside a second
+# test worker that took three times as long. Here, and in every process that a test starts.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton: its kernels then run here, too
 
@@ -36,15 +40,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
     small.write_corpus(path, 30)
     return path
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """As a run scores on a CPU; threads would only wait for each other on models this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

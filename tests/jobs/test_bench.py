@@ -22,8 +22,6 @@ from jobs.bench.targets import TARGETS, lines_of
 from jobs.cli import app
 from schemas.flow import TOKENIZED
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_products_are_timed_and_held_against_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "ROWS", 32)

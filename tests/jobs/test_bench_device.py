@@ -16,8 +16,6 @@ from jobs.bench.targets import TARGETS, judge, lines_of
 from jobs.cli import app
 from schemas.flow import TOKENIZED
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_works_hold_what_they_say() -> None:
     full, lengths = full_rows(3, 256, 512), mixed(4_096, 256, 512)

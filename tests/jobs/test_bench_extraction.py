@@ -36,11 +36,11 @@ EOS = 1
 OFFSETS = range(SUFFIX)  # every window of every text
 SAMPLED = Sampling(0.8, 10)
 ALPHA = 1e-4  # of all draws of a test together; the seeds are fixed
-pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
+pytestmark = pytest.mark.usefixtures("no_catalog")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return by_heart.make_model_folder(tmp_path_factory.mktemp("models") / "by_heart")
 
 

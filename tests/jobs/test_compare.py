@@ -417,7 +417,7 @@ def test_states_of_unequal_width_are_refused(tmp_path: Path) -> None:
     assert "--no-depth" in message
 
 
-@pytest.mark.usefixtures("quick", "one_thread", "no_catalog")
+@pytest.mark.usefixtures("quick", "no_catalog")
 def test_a_run_of_a_model_that_kept_its_states(model_folder: Path, tmp_path: Path) -> None:
     corpus, lake = tmp_path / "in.jsonl", Lake(str(tmp_path / "lake"))
     small.write_corpus(corpus, 24)

@@ -54,7 +54,7 @@ def without_catalogs(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Demo:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("contaminated")
 
     def make() -> tuple[contaminate.Planting, str]:

@@ -19,7 +19,7 @@ from jobs.cli import app
 from jobs.exchangeability.examine import examine
 from operators.lake import Lake, orders_path
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
+pytestmark = pytest.mark.usefixtures("no_catalog")
 FEW = ("--shards", "4", "--permutations", "19", "--engine", "inline")
 HOSTILE = "[bold]\u202e item \x1b[31m 'x'; drop table documents --"
 

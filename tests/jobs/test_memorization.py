@@ -118,7 +118,6 @@ def model_with_both(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_windows_of_both_contexts_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a model that is fed a token on both sides of a text: neither is in a window, whatever the text's length."""
     monkeypatch.setattr("operators.catalog.write_catalog", lambda *_: "")

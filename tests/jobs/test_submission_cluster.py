@@ -141,6 +141,19 @@ def test_a_job_succeeds_with_secrets_that_nothing_shows(
         "state": "SUCCEEDED", "verb": "score", "lake": "s3://bucket/lake", "run_id": "monday", "exit_code": 0
     }  # fmt: skip
     assert "run monday: 30 documents" in cli("job", "logs", job_id).stdout
+    _was_uploaded_whole(head)
+
+
+def _was_uploaded_whole(head: Head) -> None:
+    """The code of the job: what Ray unpacked is this checkout's."""
+    folders = (head.folder / "session_latest" / "runtime_resources" / "working_dir_files").iterdir()
+    packages = [folder for folder in folders if folder.is_dir() and (folder / "jobs").is_dir()]
+    assert packages, "no job has unpacked its code"
+    own = Path(sys.modules["pipelines.secrets"].__file__ or os.devnull)
+    for folder in packages:
+        assert (folder / "job.yaml").is_file()
+        assert list((folder / "operators" / "sql").rglob("*.sql"))
+        assert (folder / "pipelines" / "secrets.py").read_bytes() == own.read_bytes()
 
 
 def test_a_job_that_fails_says_why_and_gives_its_exit_code(
@@ -222,18 +235,6 @@ def _halt_after_parts(head: Head, lake: Path, n: int, seconds: float = 120.0) ->
 def test_a_clusters_own_address_leads_to_its_job_server(cli: Cli, head: Head) -> None:
     result = cli("job", "list", "--address", head.gcs)
     assert result.exit_code == 0, result.output
-
-
-def test_the_code_of_a_job_is_what_was_uploaded(cli: Cli, head: Head) -> None:
-    folders = (head.folder / "session_latest" / "runtime_resources" / "working_dir_files").iterdir()
-    packages = [folder for folder in folders if folder.is_dir() and (folder / "jobs").is_dir()]
-    assert packages, "no job has unpacked its code"
-    for folder in packages:
-        assert (folder / "job.yaml").is_file()
-        assert list((folder / "operators" / "sql").rglob("*.sql"))
-        assert (folder / "pipelines" / "secrets.py").read_bytes() == Path(
-            sys.modules["pipelines.config"].__file__ or os.devnull
-        ).with_name("secrets.py").read_bytes()
 
 
 @pytest.mark.usefixtures("cli")

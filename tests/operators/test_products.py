@@ -15,7 +15,6 @@ pytestmark = pytest.mark.skipif(
     not available(torch.device("cpu"), torch.float32), reason="this torch was built without oneDNN"
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZES = ((768, 2304), (3072, 96), (256, 688), (24, 331), (31, 77), (5, 2))
 ROWS = (1, 2, 3, 4, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 200)

@@ -26,8 +26,6 @@ from operators.statistics import ROW_ALIGNMENT, Statistics, TileOptions, make_st
 from operators.windows import MIN_BATCH_TOKENS, WindowOptions, pack, segments
 from schemas import FEATURE_GROUPS
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LENGTHS = (1, 30, 2, 100, 33, 17, 64, 5, 90)
 WINDOWS = WindowOptions(32, 16)
 TILE_ROWS = 512

@@ -25,8 +25,6 @@ WINDOWS = WindowOptions(16, 8, PREFIX)
 LENGTHS = (1, 2, 15, 16, 17, 40, 3, 33)
 WHOLE = [(0, 16, 0), (8, 24, 16), (16, 32, 24), (24, 40, 32)]  # of a document of 40 tokens: start, stop, first scored
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def scorer_of(
     model: torch.nn.Module, features: tuple[str, ...] = (), options: WindowOptions = WINDOWS, batch_tokens: int = 64

@@ -25,8 +25,6 @@ from schemas.flow import READ, SPAN_COLUMNS, TOKENIZED
 FAMILY_EMOJI = "👩‍👩‍👧‍👦"  # of one character's bytes, several tokens
 TEXTS = ["def add(a, b):\n    return a + b\n", FAMILY_EMOJI, "x", None, "漢字 <s> and more", "two"]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def template(before: str, after: str) -> Any:
     tokenizer = small.make_tokenizer(bos=False)

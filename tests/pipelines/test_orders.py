@@ -32,7 +32,7 @@ from pipelines.score import RunError, score_corpus
 
 CONTEXT, STRIDE, ITEMS = 96, 48, 24
 ASKED = {"shards": 6, "permutations": 19}
-pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
+pytestmark = pytest.mark.usefixtures("no_catalog")
 
 
 def texts() -> list[str]:

@@ -26,7 +26,6 @@ from pipelines.plan import make_plan
 from pipelines.score import score_corpus
 
 SWAP = "perturb:kind=swap_words"
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 Tokens = dict[int, list[dict[str, Any]]]  # by doc_id, in order
 

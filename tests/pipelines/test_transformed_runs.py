@@ -31,7 +31,7 @@ from pipelines.previous import ResumeError
 from pipelines.score import RunError, score_corpus
 
 CONTEXT, STRIDE = 96, 48
-pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
+pytestmark = pytest.mark.usefixtures("no_catalog")
 
 
 def records() -> list[dict[str, Any]]:

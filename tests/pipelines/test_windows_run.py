@@ -30,7 +30,7 @@ from pipelines.score import score_corpus
 PREFIX, SUFFIX = 20, 12
 SPEC = f"windows:prefix={PREFIX},suffix={SUFFIX}"
 STATISTICS = ("logprob", "entropy", "logprob_std", "rank", "logprob_max", "top1_id")
-pytestmark = pytest.mark.usefixtures("one_thread", "no_catalog")
+pytestmark = pytest.mark.usefixtures("no_catalog")
 
 
 def records() -> list[dict[str, Any]]:
