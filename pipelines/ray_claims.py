@@ -82,7 +82,7 @@ def beside_driver() -> dict[str, Any]:
     """Options of an actor on the node of the process that asks."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(_this_node(), soft=True)}
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(_this_node(), soft=False)}
 
 
 def _deaths(places: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.ray_claims import PlacedClaims, RayClaims, beside_driver
 
-SECONDS = 60.0  # for what a test waits for to come true
+SECONDS = 240.0  # for what a test waits for to come true: seconds, where nothing else runs
 _LOADING = "loading the model in actor "
 
 
