@@ -50,6 +50,14 @@ class Corpus:
         (self.folder / f"{shard}.jsonl").unlink()
 
 
+def three_shards(folder: Path) -> Corpus:
+    """Records 0 to 5; the name of one shard would match another's as a glob."""
+    made = Corpus(folder)
+    for first, shard in ((0, "a"), (2, "b [0-9]*"), (4, "b 5")):
+        made.put(shard, first)
+    return made
+
+
 @dataclass(frozen=True)
 class PlainSummary:
     """A summary of nothing but what it was given."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nightly_runs import FIRST, Corpus, Steps, ids, keys, nightly, only, states
+from nightly_runs import FIRST, Corpus, Steps, ids, keys, nightly, only, states, three_shards
 from stopping import Stop
 
 from jobs.nightly.refresh import refresh
@@ -31,11 +31,7 @@ SECOND = FIRST + timedelta(1)
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
-    made = Corpus(tmp_path / "corpus")
-    made.put("a", 0)
-    made.put("b [0-9]*", 2)  # a name that would match others as a glob
-    made.put("b 5", 4)
-    return made
+    return three_shards(tmp_path / "corpus")
 
 
 @contextmanager

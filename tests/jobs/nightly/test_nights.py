@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import runs
-from nightly_runs import FIRST, Corpus, Steps, ids, keys, nightly, only, states
+from nightly_runs import FIRST, Corpus, Steps, ids, keys, nightly, only, states, three_shards
 from pydantic import ValidationError
 
 from jobs.nightly.options import NightlyOptions
@@ -30,11 +30,7 @@ SECOND, THIRD = FIRST + timedelta(1), FIRST + timedelta(2)
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
-    made = Corpus(tmp_path / "corpus")
-    made.put("a", 0)
-    made.put("b [0-9]*", 2)  # a name that would match others as a glob
-    made.put("b 5", 4)
-    return made
+    return three_shards(tmp_path / "corpus")
 
 
 def current(lake: Path) -> list[tuple[Any, ...]]:
