@@ -7,6 +7,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before numpy and torch are loaded: models this small gain nothing from threads, which spin while they wait for one
+# another; beside a second test worker that took three times as long. Here, and in every process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import small
 import torch
@@ -16,10 +20,6 @@ from pipelines.cluster import cluster
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the hub fails at once
 os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")  # tests that read Ray's metrics wait for a report
-# Models this small gain nothing from threads, and those of torch spin while they wait for one another: beside a second
-# test worker that took three times as long. Here, and in every process that a test starts.
-torch.set_num_threads(1)
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton: its kernels then run here, too
 
