@@ -27,6 +27,7 @@ from schemas.nights import IDENTITY
 LEVEL = 0.95
 DRAWS = 199  # orders of a scan
 NIGHTS = (6, 60)  # tonight included
+OLD = (60, 120)  # where nights depend on those before, which tells the more the longer the history
 YOUNG = 20  # too few to say how long tails are
 LAG = 0.3
 FAMILY = 20  # numbers of a night that are judged together; they move together by half

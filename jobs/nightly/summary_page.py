@@ -257,8 +257,8 @@ def _standing_notes(summary: Summary) -> list[str]:
         f"Where nights are independent and scatter normally, the chance of any finding of change in a night in which "
         f"nothing changed is at most {alpha:.2g}, over all numbers together: at most {365 * alpha:.1f} nights of a "
         "year. Long tails from night to night raise it up to two and a half times. Nights that are a little like the "
-        "one before raise it far more: with a correlation of 0.3, and 0.01 asked for, 8 % of simulated histories of 60 "
-        "nights had a false change of level, and 12 % of 120 nights.",
+        "one before raise it far more: with a correlation of 0.3, and 0.01 asked for, 8 % of simulated nights with 59 "
+        "before them had a false finding among 20 numbers, and 10 % of those with 119.",
         "Intervals take shards as the independent units where they are many, else documents; how far nights scatter "
         "beyond that is estimated from the nights.",
     ]

@@ -63,8 +63,8 @@ class Config(_Part):
 
 
 class Ledger(_Part):
-    """The fields that are read; a ledger of an earlier version may lack all but the state. `seconds`: of all attempts
-    that came to an end of their own."""
+    """The fields that are read; a ledger of an earlier version may lack all but the state. `seconds`: of the attempts
+    before the one under way; of one that was killed until its last block, counted when the next one begins."""
 
     state: Literal["running", "interrupted", "failed", "finished"]
     created_at: Moment | None = None

@@ -35,8 +35,8 @@ OPEN_STATES = ("running", "silent")
 class RunStatus:
     """How a run stands. Rates in tokens a second, times in seconds, moments in UTC; None where that is not known.
 
-    `state`: of the ledger, or `silent` or `broken`. `share`: of the parts of the input, 0 to 1. `seconds`: of attempts
-    that came to an end of their own, and of one under way. `tokens_per_second`: of a finished run over these, of others
+    `state`: of the ledger, or `silent` or `broken`. `share`: of the parts of the input, 0 to 1. `seconds`: of all
+    attempts, of one that was killed until its last block. `tokens_per_second`: of a finished run over these, of others
     in the last attempt. `unjournaled`: receipts that the journal does not name; their rows are in none of the counts.
     """
 
@@ -187,10 +187,8 @@ def _reasons(rows: pa.Table) -> dict[str, int]:
 
 
 def _rates(rows: pa.Table, signs: Signs) -> tuple[float | None, float | None]:
-    """Tokens a second of the last attempt, and in the last minutes of it that there were blocks.
-
-    Not over all attempts: of one that was killed nothing says how long it was at work.
-    """
+    """Tokens a second of the last attempt, and in the last minutes of it that there were blocks. Not over all attempts:
+    what is left goes at the pace of this one's workers."""
     blocks = signs.blocks
     if not blocks.size:
         return None, None

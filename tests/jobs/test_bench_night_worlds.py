@@ -30,7 +30,7 @@ def test_promises_hold_for_small_samples(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(night_worlds, "SAME", night_worlds.SAME[1:])
     checks = [*calibration._nights(60, 1)]
     assert [c.name for c in checks if not c.is_met] == []
-    assert {c.sample for c in checks} == {"6 nights", "20 nights", "60 nights"}
+    assert {c.sample for c in checks} == {"6 nights", "20 nights", "60 nights", "120 nights"}
     found = night_worlds.found(night_worlds.CLEAR[1], 50, 0)
     assert found.power > 0.8
     assert np.mean(found.dates) > 0.88
